@@ -1,0 +1,238 @@
+//! The only door to the file system. Every error names its path.
+//!
+//! What must survive a power cut is written with [`write_durable`], [`rename_durable`] and [`create_dir_durable`]: the
+//! content is flushed before the name appears, and the directory after it, so that the name either is not there or has
+//! the whole content.
+
+#![expect(clippy::disallowed_methods, reason = "this is the door to the file system")]
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// An operation on a path failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct Error {
+    /// The verb: `open`, `write`, `rename`.
+    pub action: &'static str,
+    /// What it was done to.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl Error {
+    /// The system's error number, if it is one.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}
+
+/// Gives an `io::Result` its verb and path.
+pub trait OnPath<T> {
+    /// Names what was done to which path.
+    ///
+    /// # Errors
+    /// The same failure, with its path.
+    fn on(self, action: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> OnPath<T> for Result<T, E> {
+    fn on(self, action: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error { action, path: path.to_owned(), source: source.into() })
+    }
+}
+
+/// The whole of a file.
+///
+/// # Errors
+/// It cannot be opened or read.
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).on("read", path)
+}
+
+/// The whole of a text file.
+///
+/// # Errors
+/// It cannot be opened or read, or is not UTF-8.
+pub fn read_to_string(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).on("read", path)
+}
+
+/// Like [`read`], with None for a file that is not there.
+///
+/// # Errors
+/// Any other failure.
+pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens for reading.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open(path: &Path) -> Result<fs::File, Error> {
+    fs::File::open(path).on("open", path)
+}
+
+/// Creates a file that must not be there yet, mode 0600.
+///
+/// # Errors
+/// It is there, or cannot be created.
+pub fn create_new(path: &Path) -> Result<fs::File, Error> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).on("create", path)
+}
+
+/// Puts `bytes` at `path`, whole or not at all, and flushed to the disk when it returns. Mode 0600.
+///
+/// # Errors
+/// Writing, flushing or renaming failed; what was at `path` is still there.
+pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let parent = parent_of(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = parent.join(format!(".{name}.new"));
+    let written = write_flushed(&aside, bytes).and_then(|()| rename_durable(&aside, path));
+    if written.is_err() {
+        // The error that matters is the first one; the name beside is written over by the next try.
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+fn write_flushed(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .on("create", path)?;
+    file.write_all(bytes).on("write", path)?;
+    file.sync_all().on("flush", path)
+}
+
+/// Opens for appending, creating it (mode 0600); a new name is flushed to its directory.
+///
+/// # Errors
+/// It cannot be opened or its directory cannot be flushed.
+pub fn open_append(path: &Path) -> Result<fs::File, Error> {
+    let is_new = !exists(path)?;
+    let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).on("open", path)?;
+    if is_new {
+        sync_dir(parent_of(path))?;
+    }
+    Ok(file)
+}
+
+/// Appends one line and flushes it to the disk.
+///
+/// # Errors
+/// Writing or flushing failed.
+pub fn append_line(file: &mut fs::File, path: &Path, line: &str) -> Result<(), Error> {
+    let mut bytes = Vec::with_capacity(line.len() + 1);
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.push(b'\n');
+    file.write_all(&bytes).on("write", path)?;
+    file.sync_data().on("flush", path)
+}
+
+/// Renames and flushes the directories on both ends.
+///
+/// # Errors
+/// Renaming or flushing failed.
+pub fn rename_durable(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::rename(from, to).on("rename", from)?;
+    let (source, target) = (parent_of(from), parent_of(to));
+    sync_dir(target)?;
+    if source != target {
+        sync_dir(source)?;
+    }
+    Ok(())
+}
+
+/// Flushes a directory: the names in it survive a power cut.
+///
+/// # Errors
+/// It cannot be opened or flushed.
+pub fn sync_dir(path: &Path) -> Result<(), Error> {
+    open(path)?.sync_all().on("flush", path)
+}
+
+/// Creates a directory and its parents, each flushed into the one above. Nothing happens to those that are there.
+///
+/// # Errors
+/// One of them cannot be created.
+pub fn create_dir_durable(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(path);
+    create_dir_durable(parent)?;
+    match fs::create_dir(path) {
+        Ok(()) => sync_dir(parent),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error).on("create the directory", path),
+    }
+}
+
+/// Removes a file; nothing happens if it is not there.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", path),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file and flushes its directory: it does not come back after a power cut.
+///
+/// # Errors
+/// It is there and cannot be removed, or the directory cannot be flushed.
+pub fn remove_file_durable(path: &Path) -> Result<(), Error> {
+    remove_file(path)?;
+    sync_dir(parent_of(path))
+}
+
+/// Whether something (a dangling symbolic link too) has this name.
+///
+/// # Errors
+/// It cannot be told.
+pub fn exists(path: &Path) -> Result<bool, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).on("look at", path),
+    }
+}
+
+/// The names in a directory, sorted.
+///
+/// # Errors
+/// It cannot be read.
+pub fn names_in(path: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).on("read the directory", path)? {
+        names.push(entry.on("read the directory", path)?.file_name());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The directory that holds `path`'s name.
+#[must_use]
+pub fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => Path::new("/"),
+    }
+}

@@ -1,0 +1,1 @@
+//! The backup of a repository: one readable function.
