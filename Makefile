@@ -1,0 +1,56 @@
+# make demo   the main job end to end, with a PostgreSQL server and a scheduler of its own
+# make test   all tests
+# make bench  daykeep against rsync, pg_dumpall and the rest, as ratios of one run
+# make install DESTDIR=... PREFIX=/usr
+
+SHELL := /bin/bash
+PREFIX ?= /usr
+DESTDIR ?=
+CARGO ?= cargo
+
+.PHONY: all build test demo bench check tools install clean
+
+all: build
+
+build:
+	$(CARGO) build --release --locked
+
+# What the tests and the demo need beside Rust: installed when missing, by apt, as root or through sudo.
+tools:
+	@setup/tools.sh
+
+test: tools
+	@tests/servers.sh
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --locked --all-targets; \
+	else \
+	  $(CARGO) test --locked --all-targets; \
+	fi
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+demo: tools
+	@$(CARGO) build --release --locked --bins --examples
+	@demo/demo.sh
+
+bench: tools
+	@$(CARGO) build --release --locked --bins --examples
+	@benches/run.sh
+
+install:
+	install -D -m 0755 target/release/daykeep $(DESTDIR)$(PREFIX)/bin/daykeep
+	install -D -m 0755 target/release/daykeepd $(DESTDIR)$(PREFIX)/sbin/daykeepd
+	install -D -m 0644 systemd/daykeep.service $(DESTDIR)$(PREFIX)/lib/systemd/system/daykeep.service
+	install -D -m 0644 systemd/daykeep.sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/daykeep.conf
+	install -D -m 0644 systemd/daykeep.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/daykeep.conf
+	install -d -m 0750 $(DESTDIR)/etc/daykeep
+	target/release/daykeep man --out $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	target/release/daykeep completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/daykeep
+	install -d $(DESTDIR)$(PREFIX)/share/doc/daykeep/examples
+	install -m 0644 config/*.toml $(DESTDIR)$(PREFIX)/share/doc/daykeep/examples/
+
+clean:
+	$(CARGO) clean

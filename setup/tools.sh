@@ -1,0 +1,37 @@
+#!/bin/sh
+# Installs what the tests, the demo and the benches need beside Rust, as far as it is missing. Debian and its kin.
+set -eu
+
+missing=
+need() { # need COMMAND PACKAGE
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need cc gcc
+need curl curl
+need zstd zstd
+need rsync rsync
+need setfacl acl
+need setfattr attr
+need strace strace
+need setpriv util-linux
+need pip3 python3-pip
+need systemd-analyze systemd
+need systemd-nspawn systemd-container
+need debootstrap debootstrap
+need jq jq
+need shellcheck shellcheck
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+ls /usr/share/postgresql/*/extension/postgres_fdw.control >/dev/null 2>&1 || missing="$missing postgresql-contrib"
+
+[ -n "$missing" ] || exit 0
+echo "installing:$missing"
+as_root=
+[ "$(id -u)" = 0 ] || as_root=sudo
+export DEBIAN_FRONTEND=noninteractive
+# Packages that bring a server must not start one: the tests start their own.
+$as_root mkdir -p /etc/postgresql-common
+grep -qs '^create_main_cluster *= *false' /etc/postgresql-common/createcluster.conf ||
+    echo 'create_main_cluster = false' | $as_root tee -a /etc/postgresql-common/createcluster.conf >/dev/null
+$as_root apt-get -qq update
+# shellcheck disable=SC2086 # a list of packages
+$as_root apt-get -qq install -y --no-install-recommends $missing >/dev/null
