@@ -3,6 +3,7 @@
 //! Every structure here is part of the format on disk (`docs/format.md`). Fields are only ever added, with a default
 //! for days written before them.
 
+mod lines;
 mod record;
 mod segment;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use lines::{JsonLines, LinesError, RecordReader, RecordWriter, TableReader, Written, walk_order};
 pub use record::{FileKind, FileRecord, PathBytes};
 pub use segment::{Rows, Segment, TableRecord};
 

@@ -1,0 +1,290 @@
+//! The long lists of a day, one JSON document a line: `files.jsonl.zst` ([`FileRecord`], in zstd) and
+//! `database/<db>/tables.jsonl` ([`TableRecord`], plain). Read and written with bounded memory, however many lines there are.
+
+use std::cmp::Ordering;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::fs::{self, OnPath as _};
+use crate::manifest::{FileRecord, TableRecord};
+
+/// A line longer than this is damage: extended attributes are at most 64 KiB a file on the file systems that are copied.
+const LONGEST_LINE: u64 = 64 * 1024 * 1024;
+/// zstd's level for the records: fast enough that writing them never holds up a copy.
+const LEVEL: i32 = 3;
+
+/// A list could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LinesError {
+    /// The file itself.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// A line is not what it should be.
+    #[error("{}, line {line}: {problem}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Reads `files.jsonl.zst`.
+pub type RecordReader = JsonLines<FileRecord>;
+/// Reads `tables.jsonl`.
+pub type TableReader = JsonLines<TableRecord>;
+
+/// An iterator over the lines of a file. After an error it ends.
+pub struct JsonLines<T> {
+    path: PathBuf,
+    reader: Box<dyn BufRead + Send>,
+    line: u64,
+    buffer: Vec<u8>,
+    ended: bool,
+    lines_are: PhantomData<fn() -> T>,
+}
+
+impl<T> std::fmt::Debug for JsonLines<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JsonLines")
+            .field("path", &self.path)
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
+}
+
+impl JsonLines<FileRecord> {
+    /// Opens the records of a day.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, LinesError> {
+        let decoder = zstd::Decoder::new(fs::open(path)?).on("read", path)?;
+        Ok(Self::over(path, Box::new(BufReader::with_capacity(256 * 1024, decoder))))
+    }
+}
+
+impl JsonLines<TableRecord> {
+    /// Opens the tables of one database.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, LinesError> {
+        Ok(Self::over(path, Box::new(BufReader::new(fs::open(path)?))))
+    }
+}
+
+impl<T> JsonLines<T> {
+    fn over(path: &Path, reader: Box<dyn BufRead + Send>) -> Self {
+        let (path, buffer) = (path.to_owned(), Vec::new());
+        Self { path, reader, line: 0, buffer, ended: false, lines_are: PhantomData }
+    }
+
+    fn problem(&self, problem: impl Into<String>) -> LinesError {
+        LinesError::Line { path: self.path.clone(), line: self.line, problem: problem.into() }
+    }
+}
+
+impl<T: DeserializeOwned> JsonLines<T> {
+    fn read_line(&mut self) -> Result<Option<T>, LinesError> {
+        self.buffer.clear();
+        self.line += 1;
+        let read = (&mut self.reader).take(LONGEST_LINE).read_until(b'\n', &mut self.buffer);
+        match read {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(self.problem(format!("the compressed text is damaged ({error})"))),
+        }
+        if self.buffer.last() != Some(&b'\n') {
+            return Err(self.problem("the file ends in the middle of this line"));
+        }
+        serde_json::from_slice(&self.buffer).map(Some).map_err(|error| self.problem(error.to_string()))
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for JsonLines<T> {
+    type Item = Result<T, LinesError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let line = self.read_line();
+        self.ended = !matches!(line, Ok(Some(_)));
+        line.transpose()
+    }
+}
+
+/// What was written: how many records, and the BLAKE3 digest (hex) of the file as it lies on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Lines.
+    pub records: u64,
+    /// The digest for `manifest.json`.
+    pub blake3: String,
+}
+
+/// Writes `files.jsonl.zst`. What is not [finished](RecordWriter::finish) does not read back: the zstd frame has no end.
+pub struct RecordWriter {
+    path: PathBuf,
+    encoder: zstd::Encoder<'static, Hashing>,
+    buffer: Vec<u8>,
+    records: u64,
+}
+
+impl std::fmt::Debug for RecordWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordWriter").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl RecordWriter {
+    /// Begins a new file at `path`. What had that name is unlinked, never written through.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn create(path: &Path) -> Result<Self, LinesError> {
+        fs::remove_file(path)?;
+        let file = Hashing { file: BufWriter::new(fs::create_new(path)?), hasher: blake3::Hasher::new() };
+        let mut encoder = zstd::Encoder::new(file, LEVEL).on("write", path)?;
+        encoder.include_checksum(true).on("write", path)?;
+        Ok(Self { path: path.to_owned(), encoder, buffer: Vec::new(), records: 0 })
+    }
+
+    /// Adds a record; they come in [walk order](walk_order).
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn write(&mut self, record: &FileRecord) -> Result<(), LinesError> {
+        self.buffer.clear();
+        append_json(&mut self.buffer, record).on("write", &self.path)?;
+        self.encoder.write_all(&self.buffer).on("write", &self.path)?;
+        self.records += 1;
+        Ok(())
+    }
+
+    /// Ends the file. It is flushed to the disk with the rest of the day, when that is sealed.
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn finish(self) -> Result<Written, LinesError> {
+        let mut file = self.encoder.finish().on("write", &self.path)?;
+        file.flush().on("write", &self.path)?;
+        Ok(Written { records: self.records, blake3: file.hasher.finalize().to_hex().to_string() })
+    }
+}
+
+fn append_json(buffer: &mut Vec<u8>, record: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *buffer, record)?;
+    buffer.push(b'\n');
+    Ok(())
+}
+
+/// A file whose digest is known as soon as it is written.
+struct Hashing {
+    file: BufWriter<File>,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The order of the records: by tree, then depth first, the names of a directory by bytes, a directory before what is in it.
+#[must_use]
+pub fn walk_order(a: &FileRecord, b: &FileRecord) -> Ordering {
+    let components = |record| {
+        let FileRecord { path, .. }: &FileRecord = record;
+        path.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+    };
+    a.tree.cmp(&b.tree).then_with(|| components(a).cmp(components(b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RecordReader, RecordWriter, walk_order};
+    use crate::manifest::{FileKind, FileRecord, PathBytes};
+
+    fn record(path: &[u8]) -> FileRecord {
+        FileRecord {
+            tree: "files".into(),
+            path: PathBytes(path.to_vec()),
+            kind: FileKind::File,
+            size: 7,
+            mode: 0o640,
+            uid: 1,
+            gid: 2,
+            mtime: (-3, 999_999_999),
+            ctime: (4, 5),
+            ino: 6,
+            blake3: Some("00".repeat(32)),
+            target: None,
+            link_group: None,
+            device: None,
+            xattrs: [("user.a".to_owned(), "00ff".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn records_come_back_and_the_digest_is_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("files.jsonl.zst");
+        let records = [record(b""), record(b"a\xff"), record(b"new\nline")];
+        for _ in 0..2 {
+            let mut writer = RecordWriter::create(&path).unwrap();
+            records.iter().for_each(|record| writer.write(record).unwrap());
+            let written = writer.finish().unwrap();
+            assert_eq!(written.records, 3);
+            let bytes = crate::fs::read(&path).unwrap();
+            assert_eq!(written.blake3, blake3::hash(&bytes).to_hex().to_string());
+            let back: Vec<_> = RecordReader::open(&path).unwrap().map(Result::unwrap).collect();
+            assert_eq!(back, records);
+        }
+    }
+
+    #[test]
+    fn a_torn_file_and_a_wrong_line_are_errors_with_path_and_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("files.jsonl.zst");
+        let mut writer = RecordWriter::create(&path).unwrap();
+        for n in 0..20_000 {
+            writer.write(&record(format!("{n}-{}", blake3::hash(&[1])).as_bytes())).unwrap();
+        }
+        writer.finish().unwrap();
+        let bytes = crate::fs::read(&path).unwrap();
+        crate::fs::write_durable(&path, &bytes[..bytes.len() - 9]).unwrap();
+        let mut reader = RecordReader::open(&path).unwrap();
+        let error = reader.find_map(Result::err).expect("a torn file is an error").to_string();
+        assert!(error.contains("files.jsonl.zst, line "), "{error}");
+        assert!(reader.next().is_none(), "it ends after an error");
+
+        let line = zstd::encode_all(&b"{\"tree\":1}\n"[..], 3).unwrap();
+        crate::fs::write_durable(&path, &line).unwrap();
+        let error = RecordReader::open(&path).unwrap().next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("line 1: invalid type: integer `1`, expected a string"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_stands_before_what_is_in_it_and_before_its_neighbours() {
+        let order: [&[u8]; 6] = [b"", b"a", b"a/z", b"a/z/b", b"a.b", b"a0"];
+        let mut sorted = order.map(record);
+        sorted.reverse();
+        sorted.sort_by(walk_order);
+        assert_eq!(sorted, order.map(record));
+    }
+}
