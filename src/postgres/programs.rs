@@ -1,0 +1,145 @@
+//! Finds pg_dump and its kin: those of `bin_dir`, or the newest of this machine.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::fs;
+use crate::process::Program;
+
+/// Where packages put PostgreSQL's programs, one directory a major version (Debian, Red Hat).
+const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
+/// Where a build from source puts them.
+const PLAIN: [&str; 1] = ["/usr/local/pgsql/bin"];
+/// What daykeep calls.
+const CALLED: [&str; 3] = ["pg_dump", "pg_dumpall", "pg_restore"];
+/// How long a program may take to tell its version.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client program's version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// 15 of `15.18`.
+    pub major: u32,
+    /// 18 of `15.18`.
+    pub minor: u32,
+    /// As the program tells it, e.g. `15.18 (Debian 15.18-0+deb12u1)`.
+    pub text: String,
+}
+
+impl Version {
+    /// Of `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+    fn parse(said: &str) -> Option<Self> {
+        let text = said.trim().split_once("(PostgreSQL) ")?.1;
+        let number: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        let mut parts = number.split('.');
+        let major = parts.next()?.parse().ok()?;
+        // `18beta1` and `18devel` have no minor version.
+        let minor = parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
+        Some(Self { major, minor, text: text.to_owned() })
+    }
+}
+
+/// One installation's client programs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    directory: PathBuf,
+    /// The version of its pg_dump.
+    pub version: Version,
+}
+
+impl Programs {
+    /// The path of one of them.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+/// The client programs for a server of this major version: those of `bin_dir`, else the newest among PATH and the usual places.
+///
+/// # Errors
+/// There are none, or they are older than the server.
+pub async fn find_programs(bin_dir: Option<&Path>, server_major: u32) -> Result<Programs, Error> {
+    let places = match bin_dir {
+        Some(dir) => vec![dir.to_owned()],
+        None => usual_places(),
+    };
+    let mut best: Option<Programs> = None;
+    for directory in &places {
+        if let Some(version) = version_in(directory).await
+            && best.as_ref().is_none_or(|best| best.version < version)
+        {
+            best = Some(Programs { directory: directory.clone(), version });
+        }
+    }
+    let best = best.ok_or(Error::NoProgram { program: "pg_dump", places })?;
+    if best.version.major < server_major {
+        return Err(Error::OldProgram {
+            program: "pg_dump",
+            path: best.path("pg_dump"),
+            found: best.version.text,
+            server: server_major,
+        });
+    }
+    Ok(best)
+}
+
+/// The version of the pg_dump here, when the others are beside it.
+async fn version_in(directory: &Path) -> Option<Version> {
+    if !CALLED.iter().all(|name| directory.join(name).is_file()) {
+        return None;
+    }
+    let program = Program::new([directory.join("pg_dump")]).arg("--version").limit(PATIENCE);
+    let said = program.run(&CancellationToken::new()).await.ok()?;
+    Version::parse(&String::from_utf8_lossy(&said))
+}
+
+/// The versioned places come before PATH: of two equal ones the first is taken, and `/usr/bin/pg_dump` is on Debian a wrapper
+/// that chooses a version by rules of its own.
+fn usual_places() -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = Vec::new();
+    for (above, prefix) in VERSIONED {
+        // A place that is not there or cannot be read holds no programs for us.
+        let names = fs::names_in(Path::new(above)).unwrap_or_default();
+        let is_versioned = |name: &std::ffi::OsString| {
+            let name = name.to_string_lossy();
+            name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        places.extend(
+            names
+                .iter()
+                .filter(|name| is_versioned(name))
+                .map(|name| Path::new(above).join(name).join("bin")),
+        );
+    }
+    places.extend(PLAIN.map(PathBuf::from));
+    let path = std::env::var_os("PATH");
+    places.extend(path.iter().flat_map(std::env::split_paths).filter(|dir| dir.is_absolute()));
+    let mut seen = std::collections::HashSet::new();
+    places.retain(|place| seen.insert(place.clone()));
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Version;
+
+    #[test]
+    fn versions_are_read_and_ordered() {
+        let parse = |text| Version::parse(text).expect("parses");
+        let debian = parse("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n");
+        assert_eq!(
+            (debian.major, debian.minor, debian.text.as_str()),
+            (15, 18, "15.18 (Debian 15.18-0+deb12u1)")
+        );
+        assert_eq!(
+            (parse("pg_dump (PostgreSQL) 18beta1").major, parse("pg_dump (PostgreSQL) 18beta1").minor),
+            (18, 0)
+        );
+        assert!(parse("pg_dump (PostgreSQL) 15.18") < parse("pg_dump (PostgreSQL) 15.20"));
+        assert!(Version::parse("something else").is_none());
+    }
+}

@@ -1,0 +1,70 @@
+//! Names and texts in SQL.
+
+use std::fmt::Write as _;
+
+/// A name in double quotes, always: what needs none is the same with them.
+#[must_use]
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A name that stands in one line whatever it is: with control characters it takes the form `U&"a\000Ab"`, which needs
+/// `standard_conforming_strings = on` (the default) and, for what is not ASCII, nothing: only control characters and the
+/// backslash are escaped.
+#[must_use]
+pub fn one_line_identifier(name: &str) -> String {
+    if !name.chars().any(char::is_control) {
+        return identifier(name);
+    }
+    let mut quoted = String::from("U&\"");
+    for letter in name.chars() {
+        match letter {
+            '"' => quoted.push_str("\"\""),
+            '\\' => quoted.push_str("\\\\"),
+            letter if letter.is_control() => {
+                // Writing to a String cannot fail.
+                let _ = write!(quoted, "\\{:04X}", u32::from(letter));
+            }
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// `"schema"."name"`, in one line.
+#[must_use]
+pub fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", one_line_identifier(schema), one_line_identifier(name))
+}
+
+/// A text in single quotes; with backslashes it takes the `E` form, so that it means the same whatever
+/// `standard_conforming_strings` says.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') {
+        format!("E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{literal, one_line_identifier, qualified};
+
+    #[test]
+    fn names_stand_in_one_line() {
+        assert_eq!(one_line_identifier("plain"), r#""plain""#);
+        assert_eq!(one_line_identifier(r#"a"b\c"#), r#""a""b\c""#);
+        assert_eq!(one_line_identifier("a\nb\\c\"d"), r#"U&"a\000Ab\\c""d""#);
+        assert_eq!(qualified("s", "t\t"), r#""s".U&"t\0009""#);
+    }
+
+    #[test]
+    fn texts_are_quoted() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"a\'b"), r"E'a\\''b'");
+    }
+}
