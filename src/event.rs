@@ -78,6 +78,11 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// The run has its number in the journal; the first event of every run.
+    Job {
+        /// The number.
+        id: u64,
+    },
     /// A phase began.
     Phase {
         /// Which.
