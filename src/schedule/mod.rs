@@ -142,7 +142,7 @@ impl Cron {
             let just_after = from.checked_add(SignedDuration::from_nanos(1)).ok()?;
             match self.zone.preceding(just_after).next().map(|change| change.timestamp()) {
                 Some(change) if due < change => {
-                    from = change.checked_sub(SignedDuration::from_nanos(1)).ok()?
+                    from = change.checked_sub(SignedDuration::from_nanos(1)).ok()?;
                 }
                 Some(_) | None => return Some(due),
             }

@@ -1,0 +1,362 @@
+//! What goes over the socket, as both ends know it. Fields are only ever added within one [`SCHEMA`]; a reader
+//! passes over what it does not know.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, Phase, Unit};
+use crate::manifest::Manifest;
+
+/// The version of everything here, in every answer.
+pub const SCHEMA: u32 = 1;
+
+/// GET /v1/status
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// Seconds since the freeze point of the newest day of the repository that is worst off; None when one has no day
+    /// at all (or none is configured).
+    pub newest_day_age_seconds: Option<u64>,
+    /// Is any repository held right now, or waiting to be released?
+    pub held: bool,
+    /// The repositories by name.
+    pub repositories: Vec<RepositoryStatus>,
+    /// The configuration in force.
+    pub config: ConfigStatus,
+    /// The daemon itself.
+    pub daemon: DaemonStatus,
+    /// The daemon's time.
+    pub now: Timestamp,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The file.
+    pub path: String,
+    /// When it was read.
+    pub loaded: Timestamp,
+    /// Why the last reload was refused: the configuration before it is still in force.
+    pub error: Option<String>,
+}
+
+/// The daemon itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// daykeep's version.
+    pub version: String,
+    /// Process number.
+    pub pid: u32,
+    /// Since when it runs.
+    pub started: Timestamp,
+    /// True from the signal to stop on: nothing more is begun.
+    pub stopping: bool,
+}
+
+/// One repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryStatus {
+    /// Its name.
+    pub name: String,
+    /// Its newest day.
+    pub newest_day: Option<DayName>,
+    /// Seconds since the freeze point of the newest day.
+    pub newest_day_age_seconds: Option<u64>,
+    /// Is it held, or waiting to be released after a crash?
+    pub held: bool,
+    /// The newest run, whatever became of it.
+    pub last_attempt: Option<Job>,
+    /// The newest run that sealed a day.
+    pub last_success: Option<Job>,
+    /// The run that is going on.
+    pub running: Option<Job>,
+    /// When the next run begins.
+    pub next_run: Option<NextRun>,
+    /// The schedule, if it has one.
+    pub schedule: Option<Schedule>,
+    /// Why the vault's days cannot be listed.
+    pub vault_error: Option<String>,
+}
+
+/// A day in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayName {
+    /// Its name.
+    pub name: String,
+    /// The instant that it shows.
+    pub freeze_point: Timestamp,
+}
+
+/// When the next run begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextRun {
+    /// The instant.
+    pub at: Timestamp,
+    /// The same in the schedule's zone, with its offset: `2026-11-22T01:00:00+01:00`.
+    pub local: String,
+    /// Why then.
+    pub why: NextRunReason,
+}
+
+/// Why the next run is when it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextRunReason {
+    /// The schedule says so.
+    Schedule,
+    /// The last one was skipped, and this is the next try.
+    Retry,
+}
+
+/// `schedule`, `timezone`, `catch_up` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The pattern.
+    pub cron: String,
+    /// Its zone.
+    pub timezone: String,
+    /// Is one run made up for those that were missed?
+    pub catch_up: bool,
+}
+
+/// One job: a run of a repository, or what else is written into the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its number.
+    pub id: u64,
+    /// What it does: `backup`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// For which repository.
+    pub repository: String,
+    /// How it stands.
+    pub state: JobState,
+    /// The phase that it is in, or in which it ended.
+    pub phase: Option<Phase>,
+    /// The newest sentence for people.
+    pub message: Option<String>,
+    /// How far the phase is.
+    pub current: u64,
+    /// How far it will go, as far as is known.
+    pub total: Option<u64>,
+    /// What `current` and `total` count.
+    pub unit: Option<Unit>,
+    /// Why it failed or was skipped, one sentence.
+    pub error: Option<String>,
+    /// What is behind `error`: the chain of causes, one a line.
+    pub detail: Option<String>,
+    /// Who started it: `schedule`, `catch-up`, `retry`, or a user.
+    pub started_by: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Seconds from begin to end, or until now.
+    pub elapsed_seconds: f64,
+    /// Does the repository stand still for it right now?
+    pub held: bool,
+    /// Seconds for which the repository stood still, once it was released.
+    pub held_seconds: Option<f64>,
+    /// Seconds for which its scheduler was paused, once it was released.
+    pub paused_seconds: Option<f64>,
+    /// The day that it sealed.
+    pub day: Option<String>,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Going on.
+    Running,
+    /// Ended well.
+    Succeeded,
+    /// The repository was busy; nothing was kept, and nothing is wrong.
+    Skipped,
+    /// Ended badly, or was going on when daykeep died.
+    Failed,
+    /// Somebody asked it to stop.
+    Cancelled,
+}
+
+impl JobState {
+    /// The word for people and JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// GET /v1/jobs, newest first
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Jobs {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// The jobs.
+    pub jobs: Vec<Job>,
+}
+
+/// GET /v1/jobs/{id}; the answer to a start and to a cancel
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OneJob {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// The job.
+    pub job: Job,
+}
+
+/// GET /v1/repositories
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Repositories {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// The repositories by name.
+    pub repositories: Vec<Repository>,
+}
+
+/// A repository as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repository {
+    /// Its name.
+    pub name: String,
+    /// The directory of its vault.
+    pub vault: String,
+    /// The adapter that holds it: `fossology`, `systemd`, `command`, `http`, `none`.
+    pub hold: String,
+    /// Has it a database server?
+    pub database: bool,
+    /// The names of its trees.
+    pub trees: Vec<String>,
+    /// The schedule, if it has one.
+    pub schedule: Option<Schedule>,
+}
+
+/// GET /v1/repositories/{name}/days, newest first
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Days {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// The repository.
+    pub repository: String,
+    /// Its days.
+    pub days: Vec<Day>,
+}
+
+/// A day in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Day {
+    /// Its name.
+    pub name: String,
+    /// Counts up by one with every day.
+    pub sequence: u64,
+    /// The instant that it shows.
+    pub freeze_point: Timestamp,
+    /// When it was sealed.
+    pub sealed: Timestamp,
+    /// Does it begin a chain?
+    pub base: bool,
+    /// The base of its chain.
+    pub base_day: String,
+    /// Regular files in its trees.
+    pub files: u64,
+    /// Bytes of its trees and of its database files.
+    pub bytes: u64,
+    /// Bytes that it needed anew.
+    pub new_bytes: u64,
+    /// Seconds for which the repository stood still for it.
+    pub held_seconds: f64,
+}
+
+impl From<&Manifest> for Day {
+    fn from(manifest: &Manifest) -> Self {
+        let trees = manifest.trees.values();
+        let (stored, new) =
+            manifest.database.as_ref().map_or((0, 0), |database| (database.stored_bytes, database.new_bytes));
+        Self {
+            name: manifest.day.clone(),
+            sequence: manifest.sequence,
+            freeze_point: manifest.freeze_point,
+            sealed: manifest.sealed,
+            base: manifest.base,
+            base_day: manifest.base_day.clone(),
+            files: trees.clone().map(|tree| tree.files).sum(),
+            bytes: trees.clone().map(|tree| tree.bytes).sum::<u64>() + stored,
+            new_bytes: trees.map(|tree| tree.copied_bytes).sum::<u64>() + new,
+            held_seconds: manifest.hold.held_seconds,
+        }
+    }
+}
+
+/// GET /v1/repositories/{name}/days/{day}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OneDay {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// What the day says of itself.
+    pub manifest: Manifest,
+}
+
+/// One `data:` line of GET /v1/events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Live {
+    /// A job as it stands: for each running one when the stream begins, and whenever one begins or ends.
+    Job {
+        /// The job.
+        job: Box<Job>,
+    },
+    /// Something happened in a job.
+    Event {
+        /// The job.
+        id: u64,
+        /// Its repository.
+        repository: String,
+        /// When.
+        at: Timestamp,
+        /// What.
+        happened: Event,
+    },
+    /// The reader was too slow: so many lines are left out.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+    /// The configuration was read again (or refused, with the reason).
+    Config {
+        /// Why it was refused.
+        error: Option<String>,
+    },
+    /// The daemon stops; this is the last line.
+    End {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// What is wrong.
+    pub error: Fault,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// A word for programs: `not_found`, `no_such_repository`, `no_such_day`, `no_such_job`, `already_running`,
+    /// `forbidden`, `method_not_allowed`, `bad_request`, `too_large`, `stopping`, `vault`, `journal`, `run`.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
