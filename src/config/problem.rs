@@ -1,0 +1,192 @@
+//! What is wrong with a configuration file, and where.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{0}: {cause}", cause = .0.source)]
+    Read(crate::fs::Error),
+    /// What is in it is wrong.
+    #[error("{0}")]
+    Invalid(Report),
+}
+
+impl Error {
+    /// Everything that is wrong, in the order of the file.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            Self::Read(error) => {
+                vec![Problem { line: 0, column: 0, message: self.to_string(), help: help_for(error) }]
+            }
+            Self::Invalid(report) => report.problems(),
+        }
+    }
+
+    /// Everything that is wrong, for a person: each with the line of the file, a caret below what is wrong, and what to
+    /// do. With `coloured`, for a terminal.
+    #[must_use]
+    pub fn render(&self, coloured: bool) -> String {
+        match self {
+            Self::Read(error) => {
+                let title = self.to_string();
+                let help = help_for(error);
+                let group =
+                    Level::ERROR.primary_title(title).elements(help.map(|help| Level::HELP.message(help)));
+                format!("{}\n", renderer(coloured).render(&[group]))
+            }
+            Self::Invalid(report) => report.render(coloured),
+        }
+    }
+}
+
+fn help_for(error: &crate::fs::Error) -> Option<String> {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Some("write one with `daykeep config generate`, or name another file with --config".to_owned())
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            Some("run as root, or as the user that the daemon runs as".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn renderer(coloured: bool) -> Renderer {
+    let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
+    renderer.decor_style(DecorStyle::Ascii)
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// Line, from 1; 0 when the file could not be read at all.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// Something wrong, by its place in the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Bytes of the text.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+    /// Only true of a file that could be read whole: not told when the syntax is broken.
+    pub of_whole: bool,
+}
+
+/// Everything that is wrong with a file's content, with the text to show it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    path: PathBuf,
+    text: String,
+    faults: Vec<Fault>,
+}
+
+impl Report {
+    /// Sorts the faults by their place.
+    pub(crate) fn new(path: &Path, text: &str, mut faults: Vec<Fault>) -> Self {
+        faults.sort_by(|a, b| (a.span.start, a.span.end).cmp(&(b.span.start, b.span.end)));
+        faults.dedup();
+        Self { path: path.to_owned(), text: text.to_owned(), faults }
+    }
+
+    /// The file is not UTF-8.
+    pub(crate) fn not_text(path: &Path, error: &std::string::FromUtf8Error) -> Self {
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let start = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes().get(start).copied().unwrap_or_default();
+        let fault = Fault {
+            span: start..start + char::REPLACEMENT_CHARACTER.len_utf8(),
+            message: format!("the file is not UTF-8: the byte 0x{byte:02x} is no part of a character here"),
+            help: Some("save the file as UTF-8".to_owned()),
+            of_whole: false,
+        };
+        Self::new(path, &text, vec![fault])
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Everything that is wrong, in the order of the file.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.faults
+            .iter()
+            .map(|fault| {
+                let (line, column) = place_of(&self.text, fault.span.start);
+                Problem { line, column, message: fault.message.clone(), help: fault.help.clone() }
+            })
+            .collect()
+    }
+
+    /// See [`Error::render`].
+    #[must_use]
+    pub fn render(&self, coloured: bool) -> String {
+        let path = self.path.display().to_string();
+        let renderer = renderer(coloured);
+        let mut all = String::new();
+        for fault in &self.faults {
+            let group = Level::ERROR
+                .primary_title(&fault.message)
+                .element(
+                    Snippet::source(&self.text)
+                        .path(&path)
+                        .annotation(AnnotationKind::Primary.span(visible(&self.text, &fault.span))),
+                )
+                .elements(fault.help.iter().map(|help| Level::HELP.message(help)));
+            all.push_str(&renderer.render(&[group]));
+            all.push_str("\n\n");
+        }
+        all.push_str(&self.to_string());
+        all.push('\n');
+        all
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        let Some(first) = self.problems().into_iter().next() else {
+            return write!(f, "{path} is wrong");
+        };
+        let (line, column, message) = (first.line, first.column, first.message);
+        match self.faults.len() {
+            1 => write!(f, "{path}:{line}:{column}: {message}"),
+            count => write!(f, "{path} has {count} errors, the first at {line}:{column}: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Report {}
+
+/// Only the first line of what is wrong is underlined: a table of twenty lines would hide its error.
+fn visible(text: &str, span: &Range<usize>) -> Range<usize> {
+    let end = span.end.min(text.len());
+    let start = span.start.min(end);
+    let first_line = text.get(start..end).and_then(|part| part.find('\n')).map_or(end, |at| start + at);
+    start..first_line.max(start)
+}
+
+fn place_of(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset.min(text.len())).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}

@@ -1,0 +1,116 @@
+//! From the TOML document to the checked structures, one section a file.
+
+mod cron;
+mod database;
+mod filter;
+mod hold;
+mod repository;
+mod table;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::config::key::{Key, Kind, Section};
+use crate::config::problem::{Fault, Report};
+use crate::config::value::{Source, Value};
+use crate::config::{Config, Daemon, across};
+use table::Table;
+
+const STATE_DIR: Key = Key::defaulted(
+    "state_dir",
+    Kind::Path,
+    "\"/var/lib/daykeep\"",
+    "Where the durable records live: who holds what, and the journals of the jobs. Not on the vault's disk.",
+);
+const SOCKET: Key = Key::defaulted(
+    "socket",
+    Kind::Path,
+    "\"/run/daykeep/daykeep.sock\"",
+    "The unix socket that the daemon listens on.",
+);
+const GROUP: Key = Key::defaulted(
+    "group",
+    Kind::Text,
+    "\"daykeep\"",
+    "The group whose members may start and cancel runs, besides root. Others who can connect may only look.",
+);
+
+/// `[daemon]`
+pub(crate) static DAEMON: Section = Section {
+    name: "daemon",
+    named: None,
+    doc: "The daemon's own settings.",
+    keys: &[SOCKET, GROUP],
+    sections: &[],
+};
+
+/// The whole file.
+pub(crate) static ROOT: Section = Section {
+    name: "",
+    named: None,
+    doc: "At the top of the file, before any table.",
+    keys: &[STATE_DIR],
+    sections: &[&DAEMON, &repository::REPOSITORY],
+};
+
+/// Reads the whole file.
+pub(crate) fn document(path: &Path, text: &str) -> Result<Config, Report> {
+    let (document, broken) = DeTable::parse_recoverable(text);
+    let source = Source::new(text, &ROOT);
+    let root = Table::root(&source, document.get_ref(), &ROOT);
+    let config = whole(path, &root);
+    let mut faults = source.into_faults();
+    if !broken.is_empty() {
+        faults.retain(|fault| !fault.of_whole);
+    }
+    faults.extend(broken.iter().map(|error| syntax_fault(text, error)));
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(Report::new(path, text, faults)),
+    }
+}
+
+fn syntax_fault(text: &str, error: &toml::de::Error) -> Fault {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    let help = (error.message() == "duplicate key")
+        .then(|| "a name can be given once in a table: remove one of the two".to_owned());
+    Fault { span, message: format!("not TOML: {}", error.message()), help, of_whole: false }
+}
+
+fn whole(path: &Path, root: &Table<'_>) -> Option<Config> {
+    root.refuse_unknown();
+    let state_dir = root.get(&STATE_DIR, Value::path);
+    let daemon = daemon(&root.section_or_empty(&DAEMON));
+    let tables = root.named(&repository::REPOSITORY);
+    if tables.is_empty() && !root.has(repository::REPOSITORY.name) {
+        root.source.fault_of_whole(
+            0..0,
+            "no repository is configured",
+            Some("write a table [repository.NAME]; `daykeep config generate` shows one".to_owned()),
+        );
+    }
+    let mut claims = Vec::new();
+    let read: Vec<_> = tables
+        .iter()
+        .map(|(name, table)| (name.clone(), repository::repository(name, table, &mut claims)))
+        .collect();
+    across::refuse_shared(root.source, &mut claims);
+    let repositories: Option<BTreeMap<_, _>> =
+        read.into_iter().map(|(name, repository)| Some((name, repository?))).collect();
+    Some(Config {
+        path: path.to_owned(),
+        state_dir: state_dir?,
+        daemon: daemon?,
+        repositories: repositories?,
+    })
+}
+
+fn daemon(table: &Table<'_>) -> Option<Daemon> {
+    table.refuse_unknown();
+    let socket = table.get(&SOCKET, Value::path);
+    let group = table.get(&GROUP, Value::text);
+    Some(Daemon { socket: socket?, group: group? })
+}
