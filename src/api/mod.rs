@@ -4,4 +4,8 @@
 //! daemon is.
 
 pub mod client;
+pub mod listen;
+pub mod peer;
+pub mod server;
+mod stall;
 pub mod wire;

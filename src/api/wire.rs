@@ -247,6 +247,18 @@ pub struct Days {
     pub repository: String,
     /// Its days.
     pub days: Vec<Day>,
+    /// What stands among the days and is not a good one.
+    #[serde(default)]
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// A directory among the days that is not a good day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Its name.
+    pub name: String,
+    /// Why, one sentence.
+    pub reason: String,
 }
 
 /// A day in a list.

@@ -6,6 +6,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the door to the file system")]
 
+pub mod socket;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
