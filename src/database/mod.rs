@@ -1,1 +1,5 @@
-//! To come.
+//! The database side of a day.
+
+mod export;
+
+pub use export::{ExportError, export};
