@@ -6,12 +6,21 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the door to the file system")]
 
+mod link;
+mod lock;
+mod remove;
 pub mod socket;
+mod volume;
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+pub use link::{hard_link, link_target, look_at, rename_new, set_mode, symlink_at_once};
+pub use lock::{lock_file, try_lock};
+pub use remove::{Going, remove_tree};
+pub use volume::{Abilities, Volume, sync_volume, try_abilities, volume};
 
 /// An operation on a path failed.
 #[derive(Debug, thiserror::Error)]

@@ -20,7 +20,7 @@ const LEVEL: i32 = 3;
 
 /// A list could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum LinesError {
+pub enum RecordsError {
     /// The file itself.
     #[error(transparent)]
     File(#[from] fs::Error),
@@ -65,7 +65,7 @@ impl JsonLines<FileRecord> {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, LinesError> {
+    pub fn open(path: &Path) -> Result<Self, RecordsError> {
         let decoder = zstd::Decoder::new(fs::open(path)?).on("read", path)?;
         Ok(Self::over(path, Box::new(BufReader::with_capacity(256 * 1024, decoder))))
     }
@@ -76,7 +76,7 @@ impl JsonLines<TableRecord> {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, LinesError> {
+    pub fn open(path: &Path) -> Result<Self, RecordsError> {
         Ok(Self::over(path, Box::new(BufReader::new(fs::open(path)?))))
     }
 }
@@ -87,13 +87,13 @@ impl<T> JsonLines<T> {
         Self { path, reader, line: 0, buffer, ended: false, lines_are: PhantomData }
     }
 
-    fn problem(&self, problem: impl Into<String>) -> LinesError {
-        LinesError::Line { path: self.path.clone(), line: self.line, problem: problem.into() }
+    fn problem(&self, problem: impl Into<String>) -> RecordsError {
+        RecordsError::Line { path: self.path.clone(), line: self.line, problem: problem.into() }
     }
 }
 
 impl<T: DeserializeOwned> JsonLines<T> {
-    fn read_line(&mut self) -> Result<Option<T>, LinesError> {
+    fn read_line(&mut self) -> Result<Option<T>, RecordsError> {
         self.buffer.clear();
         self.line += 1;
         let read = (&mut self.reader).take(LONGEST_LINE).read_until(b'\n', &mut self.buffer);
@@ -110,7 +110,7 @@ impl<T: DeserializeOwned> JsonLines<T> {
 }
 
 impl<T: DeserializeOwned> Iterator for JsonLines<T> {
-    type Item = Result<T, LinesError>;
+    type Item = Result<T, RecordsError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -150,7 +150,7 @@ impl RecordWriter {
     ///
     /// # Errors
     /// The file cannot be created.
-    pub fn create(path: &Path) -> Result<Self, LinesError> {
+    pub fn create(path: &Path) -> Result<Self, RecordsError> {
         fs::remove_file(path)?;
         let file = Hashing { file: BufWriter::new(fs::create_new(path)?), hasher: blake3::Hasher::new() };
         let mut encoder = zstd::Encoder::new(file, LEVEL).on("write", path)?;
@@ -162,7 +162,7 @@ impl RecordWriter {
     ///
     /// # Errors
     /// Writing failed.
-    pub fn write(&mut self, record: &FileRecord) -> Result<(), LinesError> {
+    pub fn write(&mut self, record: &FileRecord) -> Result<(), RecordsError> {
         self.buffer.clear();
         append_json(&mut self.buffer, record).on("write", &self.path)?;
         self.encoder.write_all(&self.buffer).on("write", &self.path)?;
@@ -174,7 +174,7 @@ impl RecordWriter {
     ///
     /// # Errors
     /// Writing failed.
-    pub fn finish(self) -> Result<Written, LinesError> {
+    pub fn finish(self) -> Result<Written, RecordsError> {
         let mut file = self.encoder.finish().on("write", &self.path)?;
         file.flush().on("write", &self.path)?;
         Ok(Written { records: self.records, blake3: file.hasher.finalize().to_hex().to_string() })

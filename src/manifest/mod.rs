@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use lines::{JsonLines, LinesError, RecordReader, RecordWriter, TableReader, Written, walk_order};
+pub use lines::{JsonLines, RecordReader, RecordWriter, RecordsError, TableReader, Written, walk_order};
 pub use record::{FileKind, FileRecord, PathBytes};
 pub use segment::{Rows, Segment, TableRecord};
 

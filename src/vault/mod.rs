@@ -1,1 +1,110 @@
-//! To come.
+//! The vault: the directory that holds the days of a repository.
+//!
+//! ```text
+//! <vault>/<repository>/
+//!   .lock                  who changes the vault; a flock
+//!   current, day1, ...     symbolic links to the newest day and the ones before it
+//!   days/<name>/           whole days
+//!   days/.building/        the day that is being made
+//!   days/.building.json    what it is built from
+//!   days/.removing-<name>/ days that are being removed
+//! ```
+//!
+//! # Crash argument
+//!
+//! A day is listed only under its final name. It gets that name by one rename, after everything in it was flushed, its
+//! manifest last. So for a process that is killed, or a machine that loses power:
+//!
+//! | killed | what the next run sees |
+//! | --- | --- |
+//! | while building | `.building`: not a day. The trees in it are picked up; the rest is made anew |
+//! | after the digests, before the manifest | the same |
+//! | after the manifest, before the rename | the same; the manifest is removed before anything else in it changes |
+//! | after the rename, before the flush of `days/` | either `.building` as above or the whole day: all below it was flushed before |
+//! | after the rename, before the links moved | the whole day; the links are moved by whoever locks the vault next |
+//! | while removing | `.removing-<name>`: not a day, never looked into again; the next run removes the rest |
+//!
+//! `.building.json` is durable before `.building` is created, so a building directory whose origin is unknown cannot be
+//! younger than its description; one that does not fit what the next run wants to build is removed like a day.
+
+mod day;
+mod days;
+mod diff;
+mod digest;
+mod error;
+mod links;
+mod lock;
+mod probe;
+mod prune;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+pub use day::{Day, name_of};
+pub use days::{Days, Quarantined};
+pub use diff::{Difference, diff};
+pub use error::Error;
+pub use lock::Locked;
+pub use probe::Probe;
+pub use writer::DayWriter;
+
+use crate::fs;
+
+/// The days of one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vault {
+    path: PathBuf,
+    repository: String,
+}
+
+impl Vault {
+    /// Opens what is there, for reading.
+    ///
+    /// # Errors
+    /// There is no vault of the repository below `root`.
+    pub fn open(root: &Path, repository: &str) -> Result<Self, Error> {
+        let vault = Self::at(root, repository);
+        if vault.days_path().is_dir() { Ok(vault) } else { Err(Error::NoVault { path: vault.path }) }
+    }
+
+    /// Opens it, creating it if needed. `root` itself must be there: a missing one is a disk that is not mounted, and
+    /// the days must not fill the disk below it.
+    ///
+    /// # Errors
+    /// `root` is missing, or the directories cannot be created.
+    pub fn create(root: &Path, repository: &str) -> Result<Self, Error> {
+        if !root.is_dir() {
+            return Err(Error::NoRoot { root: root.to_owned() });
+        }
+        let vault = Self::at(root, repository);
+        for directory in [vault.path.clone(), vault.days_path()] {
+            if !directory.is_dir() {
+                fs::create_dir_durable(&directory)?;
+                fs::set_mode(&directory, 0o750)?;
+            }
+        }
+        Ok(vault)
+    }
+
+    fn at(root: &Path, repository: &str) -> Self {
+        Self { path: root.join(repository), repository: repository.to_owned() }
+    }
+
+    /// `<vault>/<repository>`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `<vault>/<repository>/days`.
+    #[must_use]
+    pub fn days_path(&self) -> PathBuf {
+        self.path.join("days")
+    }
+
+    /// The repository's name.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+}

@@ -1,0 +1,103 @@
+//! What can go wrong with a vault.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::{fs, manifest};
+
+/// The vault cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no vault of this repository.
+    #[error("there is no vault at {}: is the disk mounted, and has a run been made?", path.display())]
+    NoVault {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The directory that is to hold the vaults is not there.
+    #[error("the vault's directory {} is not there: mount the disk or create it", root.display())]
+    NoRoot {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// Another process has the lock.
+    #[error("the vault {} is locked by {holder}{}", path.display(), ago(since.as_ref()))]
+    Locked {
+        /// The vault.
+        path: PathBuf,
+        /// Who.
+        holder: String,
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// No good day is called that.
+    #[error("there is no day {wanted} in {}{}", path.display(), nearest(near))]
+    NoSuchDay {
+        /// The vault.
+        path: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// Names of days that may have been meant.
+        near: Vec<String>,
+    },
+    /// The day is there, but is not a good one.
+    #[error("the day {name} is not used: {reason}")]
+    Quarantined {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// All names of the freeze point's second are taken.
+    #[error("cannot name the day: {} and the names after it are taken", path.display())]
+    NameTaken {
+        /// The first of them.
+        path: PathBuf,
+    },
+    /// The day under construction is not what it should be.
+    #[error("cannot seal {}: {problem}", path.display())]
+    Unsealable {
+        /// The building directory.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The manifest could not be put into words.
+    #[error("cannot write the manifest {}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Stopped on request; what was left over is removed by the next run.
+    #[error("the removal of days was cancelled; the next run finishes it")]
+    Cancelled,
+    /// A list of a day.
+    #[error(transparent)]
+    Records(#[from] manifest::RecordsError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+}
+
+impl Error {
+    /// True when somebody cancelled it.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+}
+
+fn ago(since: Option<&Timestamp>) -> String {
+    since.map_or_else(String::new, |since| format!(" since {since:.0}"))
+}
+
+fn nearest(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        [one] => format!("; the nearest is {one}"),
+        more => format!("; the nearest are {}", more.join(", ")),
+    }
+}

@@ -1,0 +1,66 @@
+//! `current` and `day1`, `day2`, ...: symbolic links to the newest day and the ones before it, for people and scripts.
+//!
+//! They say nothing that the directory of the days does not say, and nothing of daykeep trusts them. Each is moved by a
+//! rename, so each always points to a whole day; a kill between two renames leaves some of them one day behind, and the
+//! next one who locks the vault moves them on.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::fs;
+use crate::vault::lock::Locked;
+use crate::vault::{Day, Error};
+
+impl Locked {
+    /// Makes the links agree with the days.
+    ///
+    /// # Errors
+    /// A link cannot be made or removed.
+    pub fn mend_links(&self, now: Timestamp) -> Result<(), Error> {
+        self.point_links(&self.days(now)?.good)
+    }
+
+    /// Makes them agree with these days, oldest first.
+    pub(super) fn point_links(&self, good: &[Day]) -> Result<(), Error> {
+        let wanted = wanted(good);
+        let mut moved = false;
+        // By name, so `current` comes first: it is what people follow.
+        for (name, target) in &wanted {
+            let path = self.path().join(name);
+            if fs::link_target(&path)?.as_ref() != Some(target) {
+                fs::symlink_at_once(target, &path)?;
+                moved = true;
+            }
+        }
+        for name in fs::names_in(self.path())? {
+            let name = name.to_string_lossy().into_owned();
+            let path = self.path().join(&name);
+            if is_ours(&name) && !wanted.contains_key(&name) && fs::link_target(&path)?.is_some() {
+                fs::remove_file(&path)?;
+                moved = true;
+            }
+        }
+        if moved {
+            fs::sync_dir(self.path())?;
+        }
+        Ok(())
+    }
+}
+
+fn wanted(good: &[Day]) -> BTreeMap<String, PathBuf> {
+    let name = |back: usize| if back == 0 { "current".to_owned() } else { format!("day{back}") };
+    good.iter()
+        .rev()
+        .enumerate()
+        .map(|(back, day)| (name(back), PathBuf::from("days").join(day.name())))
+        .collect()
+}
+
+/// The links, and what a killed run may have left of making one.
+fn is_ours(name: &str) -> bool {
+    let name = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new")).unwrap_or(name);
+    let number = name.strip_prefix("day");
+    name == "current" || number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}

@@ -1,0 +1,72 @@
+//! The lock of a vault. It is a `flock`: it dies with its process, so no lock is ever stale and there is nothing to break.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::fs::{self, OnPath as _};
+use crate::vault::{Error, Vault};
+
+/// A vault that only this process may change, until this and what came from it is dropped.
+#[derive(Debug, Clone)]
+pub struct Locked {
+    vault: Vault,
+    /// Open as long as the lock is to last.
+    pub(super) lock: Arc<File>,
+}
+
+impl Deref for Locked {
+    type Target = Vault;
+
+    fn deref(&self) -> &Vault {
+        &self.vault
+    }
+}
+
+/// What stands in the lock file, for the one who finds it locked.
+#[derive(Serialize, Deserialize)]
+struct Holder {
+    holder: String,
+    since: Timestamp,
+}
+
+impl Vault {
+    /// Locks the vault for `holder` (`daykeep run, pid 12, job 7`), and sets `current` and the `dayN` right if a killed run
+    /// left them behind the days.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] names the process that has it.
+    pub fn lock(&self, holder: &str, now: Timestamp) -> Result<Locked, Error> {
+        let path = self.path().join(".lock");
+        let Some(mut file) = fs::lock_file(&path)? else {
+            return Err(self.held());
+        };
+        let text = serde_json::to_vec(&Holder { holder: holder.to_owned(), since: now })
+            .map_err(|source| Error::Manifest { path: path.clone(), source })?;
+        file.set_len(0).on("write", &path)?;
+        file.write_all(&text).on("write", &path)?;
+        let locked = Locked { vault: self.clone(), lock: Arc::new(file) };
+        locked.mend_links(now)?;
+        Ok(locked)
+    }
+
+    fn held(&self) -> Error {
+        let path = self.path().to_owned();
+        match self.read_holder() {
+            Some(Holder { holder, since }) => Error::Locked { path, holder, since: Some(since) },
+            None => Error::Locked { path, holder: "another process".to_owned(), since: None },
+        }
+    }
+
+    fn read_holder(&self) -> Option<Holder> {
+        let mut file = fs::open(&self.path().join(".lock")).ok()?;
+        let mut text = String::new();
+        file.rewind().ok()?;
+        file.read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}

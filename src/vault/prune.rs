@@ -1,0 +1,130 @@
+//! Removing days: decided by the keep rules, renamed aside, then unlinked.
+
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::event::{Context, Event, Notices as _, Phase, Unit};
+use crate::fs;
+use crate::retention::{self, Candidate, Plan, Rules};
+use crate::vault::day::MANIFEST;
+use crate::vault::{Day, Days, Error, Locked, Vault};
+
+const REMOVING: &str = ".removing-";
+/// Unlinking waits for the disk, not for the processor.
+const THREADS: usize = 4;
+
+impl Vault {
+    /// What the keep rules would remove. Nothing is removed when the clock or the dates of the days cannot be trusted; the
+    /// plan then says why. Calendar days are those of `zone`.
+    ///
+    /// # Errors
+    /// The days cannot be listed.
+    pub fn plan_prune(&self, rules: &Rules, zone: &TimeZone, now: Timestamp) -> Result<Plan, Error> {
+        let days = self.days(now)?;
+        let candidates: Vec<Candidate> = days.good.iter().map(candidate).collect();
+        let doubt = clock_doubt(&days).or_else(|| retention::order_doubt(&candidates));
+        Ok(match doubt {
+            Some(reason) => Plan::keep_all(&candidates, reason),
+            None => retention::plan(rules, &candidates, zone),
+        })
+    }
+}
+
+fn candidate(day: &Day) -> Candidate {
+    let manifest = day.manifest();
+    Candidate { name: manifest.day.clone(), freeze_point: manifest.freeze_point, sequence: manifest.sequence }
+}
+
+/// A day in the future: either it was made with a wrong clock, or the clock is wrong now, and then everything that the
+/// rules would say is wrong too.
+fn clock_doubt(days: &Days) -> Option<String> {
+    let ahead = days.quarantined.iter().find(|day| day.future)?;
+    Some(format!(
+        "the day {} is dated in the future: set the clock right, or remove that day by hand if its date is wrong",
+        ahead.name
+    ))
+}
+
+impl Locked {
+    /// Removes what the plan says, oldest first, and what earlier removals left. Returns the names of the days removed.
+    ///
+    /// A day of the plan that has become the newest good one meanwhile is kept.
+    ///
+    /// # Errors
+    /// A day cannot be renamed or removed, or the run was cancelled. The next run finishes what was begun.
+    pub fn prune(&self, plan: &Plan, context: &Context) -> Result<Vec<String>, Error> {
+        let now = context.clock.now();
+        let good = self.days(now)?.good;
+        let newest = good.last().map(|day| day.name().to_owned());
+        let (leaving, staying): (Vec<Day>, Vec<Day>) = good
+            .into_iter()
+            .partition(|day| plan.removes(day.name()) && newest.as_deref() != Some(day.name()));
+        // The links leave the days before the days leave.
+        self.point_links(&staying)?;
+        let mut removed = Vec::new();
+        for day in &leaving {
+            if context.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            self.put_aside(day.path(), day.name())?;
+            context.observer.info(format!("removing the day {}", day.name()));
+            removed.push(day.name().to_owned());
+        }
+        self.sweep(context)?;
+        Ok(removed)
+    }
+
+    /// Finishes removals that were interrupted.
+    ///
+    /// # Errors
+    /// Something cannot be removed, or the run was cancelled.
+    pub fn sweep(&self, context: &Context) -> Result<(), Error> {
+        let going = |removed| {
+            let progress =
+                Event::Progress { phase: Phase::Prune, unit: Unit::Files, current: removed, total: None };
+            context.observer.observe(&progress);
+            !context.cancel.is_cancelled()
+        };
+        if self.finish_removals(&going)? { Ok(()) } else { Err(Error::Cancelled) }
+    }
+
+    /// Removes every `.removing-*`; false when told to stop.
+    pub(super) fn finish_removals(&self, going: fs::Going<'_>) -> Result<bool, Error> {
+        let days = self.days_path();
+        for name in fs::names_in(&days)? {
+            let aside = name.to_string_lossy().starts_with(REMOVING);
+            if aside && !fs::remove_tree(&days.join(name), THREADS, going)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes a directory out of the list of days, durably, by a rename.
+    pub(super) fn put_aside(&self, path: &Path, name: &str) -> Result<(), Error> {
+        let mut aside = self.days_path().join(format!("{REMOVING}{name}"));
+        let mut number = 1;
+        while fs::exists(&aside)? {
+            number += 1;
+            aside = self.days_path().join(format!("{REMOVING}{name}-{number}"));
+        }
+        match fs::rename_new(path, &aside) {
+            Err(error) if no_space(&error) => {
+                // A full disk may have no room for the new name. Without its manifest the day is not listed either,
+                // and that makes room.
+                fs::set_mode(path, 0o750)?;
+                fs::remove_file_durable(&path.join(MANIFEST))?;
+                fs::remove_file_durable(&path.join("files.jsonl.zst"))?;
+                Ok(fs::rename_new(path, &aside)?)
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+}
+
+fn no_space(error: &fs::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
