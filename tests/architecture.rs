@@ -68,8 +68,7 @@ impl Examiner<'_> {
     /// The path from the crate's root, if it is a path into this crate.
     fn resolve(&self, path: &[String]) -> Option<Vec<String>> {
         let (mut base, mut rest) = match path.first()?.as_str() {
-            "crate" => (Vec::new(), &path[1..]),
-            "daykeep" => (Vec::new(), &path[1..]),
+            "crate" | "daykeep" => (Vec::new(), &path[1..]),
             "self" if path.len() > 1 => (self.module.clone(), &path[1..]),
             "super" => (self.module.clone(), path),
             _ => return None,

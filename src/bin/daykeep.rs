@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `daykeep`.
+
+fn main() -> std::process::ExitCode {
+    daykeep::cli::main(std::env::args_os())
+}

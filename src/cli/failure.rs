@@ -1,0 +1,216 @@
+//! How a command fails: one shape for every error of the library, with an exit code and what to do.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use serde_json::json;
+
+/// What went wrong, as a script sees it. The codes are promised in `docs/cli.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What was asked for was tried and failed.
+    Failed,
+    /// The command line or the configuration is wrong; nothing was tried.
+    Usage,
+    /// No such repository, day or job.
+    NotFound,
+    /// Another process has the vault.
+    Locked,
+    /// The repository was busy: it was left alone and can be tried again.
+    Busy,
+    /// Ended by the signal of this number.
+    Signal(u8),
+}
+
+impl Kind {
+    /// The exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 10,
+            Self::Locked => 11,
+            Self::Busy => 75,
+            Self::Signal(number) => 128 + number,
+        }
+    }
+
+    /// The word in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::Locked => "locked",
+            Self::Busy => "busy",
+            Self::Signal(_) => "signal",
+        }
+    }
+}
+
+/// A command failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    kind: Kind,
+    error: String,
+    causes: Vec<String>,
+    hints: Vec<String>,
+    /// A text that takes the place of `error`, already laid out (a configuration's errors with their carets).
+    laid_out: Option<String>,
+    /// The command has told everything, or nobody listens any more: only the code is left to give.
+    told: bool,
+}
+
+impl Failure {
+    /// A failure that this face finds itself.
+    #[must_use]
+    pub fn new(kind: Kind, error: impl Into<String>) -> Self {
+        let (causes, hints) = (Vec::new(), Vec::new());
+        Self { kind, error: error.into(), causes, hints, laid_out: None, told: false }
+    }
+
+    /// A failure of the library, with its chain of causes.
+    #[must_use]
+    pub fn of(kind: Kind, error: &(dyn Error + 'static)) -> Self {
+        let mut failure = Self::new(kind, error.to_string());
+        let mut cause = error.source();
+        while let Some(next) = cause {
+            let text = next.to_string();
+            // Some libraries repeat their cause in their own text: say it once.
+            if !failure.error.ends_with(&text)
+                && failure.causes.last().is_none_or(|last| !last.ends_with(&text))
+            {
+                failure.causes.push(text);
+            }
+            cause = next.source();
+        }
+        failure
+    }
+
+    /// One that has nothing more to say than its code.
+    #[must_use]
+    pub fn told(kind: Kind) -> Self {
+        Self { told: true, ..Self::new(kind, "") }
+    }
+
+    /// What is behind it, when that comes as text.
+    #[must_use]
+    pub fn caused_by<'a>(mut self, causes: impl IntoIterator<Item = &'a str>) -> Self {
+        self.causes.extend(causes.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Shows `text` to people in place of "error: ...".
+    #[must_use]
+    pub fn shown_as(mut self, text: impl Into<String>) -> Self {
+        self.laid_out = Some(text.into());
+        self
+    }
+
+    /// What went wrong, as a script sees it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether there is nothing left to say.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.told
+    }
+
+    /// For people, with colours that `anstream` strips where they are not wanted.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+        let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
+        let mut text = match &self.laid_out {
+            Some(laid_out) => format!("{}\n", laid_out.trim_end()),
+            None => format!("{red}error:{red:#} {}\n", indented(&self.error)),
+        };
+        for cause in &self.causes {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{red}caused by:{red:#} {}", indented(cause));
+        }
+        for hint in &self.hints {
+            let _ = writeln!(text, "{cyan}hint:{cyan:#} {}", indented(hint));
+        }
+        text
+    }
+
+    /// For scripts: the value of `error` in the document.
+    #[must_use]
+    pub fn as_json(&self) -> serde_json::Value {
+        json!({
+            "kind": self.kind.word(),
+            "code": self.kind.code(),
+            "message": self.error,
+            "causes": self.causes,
+            "hints": self.hints,
+        })
+    }
+}
+
+/// Lines after the first stand a little to the right, so that they are seen to belong to it.
+fn indented(text: &str) -> String {
+    text.trim_end().replace('\n', "\n  ")
+}
+
+impl From<crate::fs::Error> for Failure {
+    fn from(error: crate::fs::Error) -> Self {
+        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let failure = Self::of(Kind::Failed, &error);
+        if denied { failure.hint("run as root, or as the user that the daemon runs as") } else { failure }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::failure::{Failure, Kind};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot seal the day")]
+    struct Outer(#[source] crate::fs::Error);
+
+    fn full_disk() -> crate::fs::Error {
+        crate::fs::Error {
+            action: "write",
+            path: "/vault/x".into(),
+            source: std::io::Error::from_raw_os_error(nix::libc::ENOSPC),
+        }
+    }
+
+    fn plain(failure: &Failure) -> String {
+        anstream::adapter::strip_str(&failure.render()).to_string()
+    }
+
+    #[test]
+    fn a_failure_tells_its_causes_and_what_to_do() {
+        let failure = Failure::of(Kind::Failed, &Outer(full_disk())).hint("make room\nor prune");
+        insta::assert_snapshot!(plain(&failure), @r"
+        error: cannot seal the day
+        caused by: cannot write /vault/x
+        caused by: No space left on device (os error 28)
+        hint: make room
+          or prune
+        ");
+        insta::assert_snapshot!(failure.as_json(), @r#"{"causes":["cannot write /vault/x","No space left on device (os error 28)"],"code":1,"hints":["make room\nor prune"],"kind":"failed","message":"cannot seal the day"}"#);
+    }
+
+    #[test]
+    fn codes_are_the_promised_ones() {
+        let codes = [Kind::Failed, Kind::Usage, Kind::NotFound, Kind::Locked, Kind::Busy, Kind::Signal(2)]
+            .map(Kind::code);
+        assert_eq!(codes, [1, 2, 10, 11, 75, 130]);
+    }
+}

@@ -1,0 +1,46 @@
+//! The daemon, as the verbs ask it.
+
+use super::failure::{Failure, Kind};
+use crate::api::client::{Client, Error};
+use crate::api::wire::{Job, JobState};
+use crate::cli::session::Session;
+
+/// The daemon of the configuration.
+pub fn client(session: &Session) -> Result<Client, Failure> {
+    Ok(Client::new(session.config()?.daemon.socket))
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = match error.code() {
+            Some("not_found" | "no_such_repository" | "no_such_day" | "no_such_job") => Kind::NotFound,
+            Some("already_running") => Kind::Locked,
+            _ => Kind::Failed,
+        };
+        let failure = Self::of(kind, &error);
+        match (&error, error.hint()) {
+            (_, Some(hint)) => failure.hint(hint),
+            (Error::NotRunning { .. }, None) => {
+                failure.hint("start it with `systemctl start daykeep`; `daykeep run` works without it")
+            }
+            _ => failure,
+        }
+    }
+}
+
+/// How a job that has ended is told: its line, or the failure that it is.
+pub fn ended(job: &Job) -> Result<String, Failure> {
+    let name = format!("job {} ({} of {})", job.id, job.kind, job.repository);
+    let error = || job.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    match job.state {
+        JobState::Running => Ok(format!("{name} is running")),
+        JobState::Succeeded => {
+            let day = job.day.as_deref().map(|day| format!(": day {day}")).unwrap_or_default();
+            Ok(format!("{name} succeeded{day}"))
+        }
+        JobState::Skipped => Err(Failure::new(Kind::Busy, format!("{name} was skipped{}", error()))),
+        JobState::Cancelled => Err(Failure::new(Kind::Failed, format!("{name} was cancelled"))),
+        JobState::Failed => Err(Failure::new(Kind::Failed, format!("{name} failed{}", error()))
+            .caused_by(job.detail.as_deref().unwrap_or_default().lines())),
+    }
+}
