@@ -154,6 +154,17 @@ pub fn append_line(file: &mut fs::File, path: &Path, line: &str) -> Result<(), E
     file.sync_data().on("flush", path)
 }
 
+/// Puts `bytes` at `path` for everybody to read (mode 0644): what can be made again, such as a manual page.
+///
+/// # Errors
+/// It cannot be created or written.
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut options = fs::OpenOptions::new();
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o644).open(path).on("create", path)?;
+    file.write_all(bytes).on("write", path)
+}
+
 /// Renames and flushes the directories on both ends.
 ///
 /// # Errors
