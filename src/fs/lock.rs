@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::fs::{Error, OnPath as _};
 
@@ -14,10 +15,33 @@ use crate::fs::{Error, OnPath as _};
 /// # Errors
 /// The file system cannot lock.
 pub fn try_lock(file: &File, path: &Path) -> Result<bool, Error> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(error) if io::Error::from(error).kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error).on("lock", path),
+    lock_with(file, path, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Like [`try_lock`], but for readers, who do not exclude each other.
+///
+/// # Errors
+/// The file system cannot lock.
+pub fn try_lock_shared(file: &File, path: &Path) -> Result<bool, Error> {
+    lock_with(file, path, FlockOperation::NonBlockingLockShared)
+}
+
+/// Like [`try_lock`], but waits. Only for what others hold for moments.
+///
+/// # Errors
+/// The file system cannot lock.
+pub fn lock(file: &File, path: &Path) -> Result<(), Error> {
+    lock_with(file, path, FlockOperation::LockExclusive).map(|_| ())
+}
+
+fn lock_with(file: &File, path: &Path, operation: FlockOperation) -> Result<bool, Error> {
+    loop {
+        match flock(file, operation) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error).on("lock", path),
+        }
     }
 }
 
@@ -27,14 +51,7 @@ pub fn try_lock(file: &File, path: &Path) -> Result<bool, Error> {
 /// It cannot be opened or locked.
 pub fn lock_file(path: &Path) -> Result<Option<File>, Error> {
     loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o640)
-            .open(path)
-            .on("open", path)?;
+        let file = open_lock(path)?;
         if !try_lock(&file, path)? {
             return Ok(None);
         }
@@ -43,6 +60,25 @@ pub fn lock_file(path: &Path) -> Result<Option<File>, Error> {
         }
         // Somebody removed the file between open and lock: what was locked is not what others will open.
     }
+}
+
+/// Like [`lock_file`], but waits. Only for what others hold for moments.
+///
+/// # Errors
+/// It cannot be opened or locked.
+pub fn wait_for_lock(path: &Path) -> Result<File, Error> {
+    loop {
+        let file = open_lock(path)?;
+        lock(&file, path)?;
+        if names(path, &file)? {
+            return Ok(file);
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path).on("open", path)
 }
 
 fn names(path: &Path, file: &File) -> Result<bool, Error> {

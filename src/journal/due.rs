@@ -1,0 +1,44 @@
+//! `<state>/<repository>/schedule.json`: the last due instant that was handled. Comparing it with the schedule finds the
+//! runs that were missed while the machine was off.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::fs;
+use crate::journal::Error;
+
+#[derive(Serialize, Deserialize)]
+struct Handled {
+    last_due: Timestamp,
+}
+
+/// The last due instant of the repository that was handled; None when there was none yet.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn last_due(state_dir: &Path, repository: &str) -> Result<Option<Timestamp>, Error> {
+    let path = path(state_dir, repository);
+    let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
+    let handled: Handled =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
+    Ok(Some(handled.last_due))
+}
+
+/// Remembers that the run due at `due` is being handled: durable before the run begins, so that a run that crashes the
+/// machine is not tried again and again.
+///
+/// # Errors
+/// It cannot be written.
+pub fn set_last_due(state_dir: &Path, repository: &str, due: Timestamp) -> Result<(), Error> {
+    let path = path(state_dir, repository);
+    fs::create_dir_durable(fs::parent_of(&path))?;
+    let text = serde_json::to_vec(&Handled { last_due: due })
+        .map_err(|source| Error::Write { path: path.clone(), source })?;
+    Ok(fs::write_durable(&path, &text)?)
+}
+
+fn path(state_dir: &Path, repository: &str) -> PathBuf {
+    state_dir.join(repository).join("schedule.json")
+}
