@@ -42,7 +42,7 @@ pub enum Error {
         jobs: Vec<i64>,
     },
     /// What is to be paused cannot be asked.
-    #[error("cannot reach {what}, so it cannot be told whether it runs")]
+    #[error("cannot reach {what}, so it cannot be told whether it runs: {source}")]
     Unreachable {
         /// What: an address or a URL.
         what: String,
@@ -100,7 +100,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// The hold ended before its run was done with it: the freeze is void.
-    #[error("the repository was released by {by} at {at}, before the run had finished its freeze: the freeze is void")]
+    #[error(
+        "the repository was released by {by} at {at}, before the run had finished its freeze: the freeze is void"
+    )]
     ReleasedByGuard {
         /// Who: `the guard` with its reason, or a command.
         by: String,
@@ -114,7 +116,7 @@ pub enum Error {
         program: PathBuf,
     },
     /// The guard died before the pause.
-    #[error("the guard died before the pause: nothing was paused")]
+    #[error("the guard died before the pause, so nothing was paused: {source}")]
     GuardDied {
         /// What the system said.
         source: process::Error,
@@ -176,7 +178,7 @@ pub enum Error {
         source: process::Error,
     },
     /// Processes cannot be signalled.
-    #[error("cannot kill the agents' process group {group}")]
+    #[error("cannot kill the agents' process group {group}: {source}")]
     Signal {
         /// The group.
         group: i32,
@@ -184,25 +186,15 @@ pub enum Error {
         source: nix::Error,
     },
     /// The database cannot be asked.
-    #[error("cannot ask {database} whether the repository is idle: {source}")]
-    Connect {
-        /// The database.
-        database: String,
+    #[error("cannot ask the database whether the repository is idle: {source}")]
+    Database {
         /// Why.
         source: postgres::Error,
-    },
-    /// A question to the database failed.
-    #[error("cannot {doing}: {source}")]
-    Query {
-        /// What was asked.
-        doing: &'static str,
-        /// Why.
-        source: tokio_postgres::Error,
     },
     /// The run was cancelled.
     #[error("the run was cancelled while the repository was being paused")]
     Cancelled,
     /// Files.
-    #[error(transparent)]
+    #[error("{0}: {cause}", cause = .0.source)]
     File(#[from] fs::Error),
 }

@@ -1,5 +1,6 @@
 //! The hold's durable record, and the lock that serialises those who act on it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,7 +152,7 @@ pub(super) fn paths_in(state_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-/// The lock beside a record: who has it may pause or release. It goes with the process.
+/// The lock beside a record: who has it may pause or release. It goes with the process, and names it meanwhile.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: Flock<std::fs::File>,
@@ -165,8 +166,13 @@ impl Lock {
         let mut waited = Duration::ZERO;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(file) => return Ok(Self { _file: file }),
-                Err((_, nix::Error::EWOULDBLOCK)) if waited >= patience => return Err(Error::Locked { path }),
+                Ok(file) => {
+                    name_owner(&file);
+                    return Ok(Self { _file: file });
+                }
+                Err((_, nix::Error::EWOULDBLOCK)) if waited >= patience => {
+                    return Err(Error::Locked { path });
+                }
                 Err((back, nix::Error::EWOULDBLOCK | nix::Error::EINTR)) => file = back,
                 Err((_, errno)) => {
                     return Err(fs::Error { action: "lock", path, source: errno.into() }.into());
@@ -175,5 +181,21 @@ impl Lock {
             tokio::time::sleep(LOCK_POLL).await;
             waited += LOCK_POLL;
         }
+    }
+
+    /// Who took the lock last.
+    pub(super) fn owner(record: &Path) -> Result<Option<process::Identity>, Error> {
+        let Some(bytes) = fs::read_if_exists(&record.with_extension("lock"))? else { return Ok(None) };
+        Ok(serde_json::from_slice(&bytes).ok())
+    }
+}
+
+/// A full disk must not keep anybody from releasing: then a guard only cannot tell who hangs with the lock.
+fn name_owner(mut file: &std::fs::File) {
+    if let Ok(own) = process::Identity::own()
+        && let Ok(text) = serde_json::to_vec(&own)
+        && file.set_len(0).is_ok()
+    {
+        let _ = file.write_all(&text);
     }
 }

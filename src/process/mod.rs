@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
 
 pub use service::Companion;
-pub use table::{Identity, Process, all, kill, signal_group};
+pub use table::{Identity, Process, all, commands_with, kill, signal_group};
 
 /// How much of what a child says on stderr is kept for its error: the end of it.
 const STDERR_KEPT: usize = 8 * 1024;

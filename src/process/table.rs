@@ -19,6 +19,8 @@ pub struct Process {
     pub parent: i32,
     /// Its process group.
     pub group: i32,
+    /// Its session.
+    pub session: i32,
     /// Clock ticks from boot to its start.
     pub started: u64,
     /// Its command line; empty for a kernel thread.
@@ -77,6 +79,21 @@ pub fn all() -> Result<Vec<Process>, fs::Error> {
     Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).filter_map(look_at).collect())
 }
 
+/// The commands that were started with this in their environment (`NAME=value`) and still run: leaders of their process group,
+/// but not of a session, so that a service which such a command left behind is not one of them.
+///
+/// # Errors
+/// `/proc` cannot be listed.
+pub fn commands_with(variable: &str) -> Result<Vec<Process>, fs::Error> {
+    let has = |process: &Process| {
+        let path = Path::new("/proc").join(process.pid.to_string()).join("environ");
+        let environ = fs::read(&path).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    let leads = |process: &Process| process.pid == process.group && process.pid != process.session;
+    Ok(all()?.into_iter().filter(|process| leads(process) && has(process)).collect())
+}
+
 /// Sends a signal to a process group; a group that is gone already is no error.
 ///
 /// # Errors
@@ -119,13 +136,21 @@ fn look_at(pid: i32) -> Option<Process> {
         .filter(|word| !word.is_empty())
         .map(|word| String::from_utf8_lossy(word).into_owned())
         .collect();
-    Some(Process { pid, parent: stat.parent, group: stat.group, started: stat.started, argv })
+    Some(Process {
+        pid,
+        parent: stat.parent,
+        group: stat.group,
+        session: stat.session,
+        started: stat.started,
+        argv,
+    })
 }
 
 struct Stat {
     state: char,
     parent: i32,
     group: i32,
+    session: i32,
     started: u64,
 }
 
@@ -138,6 +163,7 @@ fn parse_stat(text: &str) -> Option<(i32, Stat)> {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
     };
     Some((pid.trim().parse().ok()?, stat))
