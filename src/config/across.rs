@@ -26,14 +26,12 @@ pub(crate) enum Thing {
     Held(String),
 }
 
-/// Tells every pair of claims that cannot both be. The fault stands at the later one of the file.
+/// Tells every claim that cannot be beside an earlier one of the file.
 pub(crate) fn refuse_shared(source: &Source<'_>, claims: &mut [Claim]) {
     claims.sort_by_key(|claim| claim.span.start);
     for (at, later) in claims.iter().enumerate() {
-        for earlier in &claims[..at] {
-            if let Some((message, help)) = conflict(earlier, later) {
-                source.fault_of_whole(later.span.clone(), message, Some(help));
-            }
+        if let Some((message, help)) = claims[..at].iter().find_map(|earlier| conflict(earlier, later)) {
+            source.fault_of_whole(later.span.clone(), message, Some(help));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What a key of the file is: name, kind of value, default, meaning. Reading, the sample and the reference all use
 //! these, so that they cannot differ.
 
+/// The upper limit of a number that has none worth telling.
+pub(crate) const MANY: u64 = u32::MAX as u64;
+
 /// What a value must look like, in the words of messages and of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -36,12 +39,14 @@ impl Kind {
             Self::Path => "an absolute path in quotes".to_owned(),
             Self::Duration => "a duration in quotes, like \"2h 30m\"".to_owned(),
             Self::Size => "a size in quotes, like \"50 MB\" or \"2 GiB\"".to_owned(),
+            Self::Number(least, MANY) => format!("a whole number, {least} or more"),
             Self::Number(least, most) => format!("a whole number from {least} to {most}"),
             Self::Switch => "true or false".to_owned(),
             Self::Texts => "a list of texts, like [\"one\", \"two\"]".to_owned(),
             Self::Command => {
                 "a program and its arguments, like [\"systemctl\", \"start\", \"app\"]".to_owned()
             }
+            Self::Word([only]) => format!("\"{only}\""),
             Self::Word(words) => format!("one of {}", quoted(words)),
             Self::Document => "a document: a table or a text".to_owned(),
             Self::Headers => "a table of header names and their values".to_owned(),
@@ -55,28 +60,21 @@ impl Kind {
             Self::Path => "path".to_owned(),
             Self::Duration => "duration".to_owned(),
             Self::Size => "size".to_owned(),
-            Self::Number(least, most) if most == u64::from(u32::MAX) => format!("number from {least}"),
+            Self::Number(least, MANY) => format!("number, {least} or more"),
             Self::Number(least, most) => format!("number from {least} to {most}"),
             Self::Switch => "true or false".to_owned(),
             Self::Texts => "list of texts".to_owned(),
             Self::Command => "command".to_owned(),
-            Self::Word(words) => quoted(words),
+            Self::Word(words) => format!("`{}`", quoted(words).replace(", ", "`, `")),
             Self::Document => "document".to_owned(),
             Self::Headers => "table of headers".to_owned(),
         }
     }
 }
 
-/// `"a", "b" or "c"`
-pub(crate) fn quoted(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => format!("\"{only}\""),
-        [first @ .., last] => {
-            let first: Vec<String> = first.iter().map(|word| format!("\"{word}\"")).collect();
-            format!("{} or \"{last}\"", first.join(", "))
-        }
-    }
+/// `"a", "b", "c"`
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
 /// What happens when a key is not there.

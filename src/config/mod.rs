@@ -11,6 +11,8 @@ mod hold;
 mod key;
 mod problem;
 mod read;
+mod reference;
+mod sample;
 mod tree;
 mod value;
 mod write;
@@ -23,6 +25,8 @@ pub use hold::{
     Adapter, CommandHold, FossologyHold, Hold, HttpHold, OnBusy, Secret, SystemdAction, SystemdHold,
 };
 pub use problem::{Error, Problem, Report};
+pub use reference::reference;
+pub use sample::generate;
 pub use tree::{Check, CheckQuery, Filter, Tree};
 
 /// Where the configuration is when nobody says otherwise.

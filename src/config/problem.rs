@@ -98,11 +98,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// Sorts the faults by their place.
-    pub(crate) fn new(path: &Path, text: &str, mut faults: Vec<Fault>) -> Self {
-        faults.sort_by(|a, b| (a.span.start, a.span.end).cmp(&(b.span.start, b.span.end)));
+    /// Sorts the faults by their place; what stands at the `hidden` places is not shown. `broken`: the text is not TOML.
+    pub(crate) fn new(
+        path: &Path,
+        text: &str,
+        mut faults: Vec<Fault>,
+        hidden: &[Range<usize>],
+        broken: bool,
+    ) -> Self {
+        faults.sort_by_key(|fault| (fault.span.start, fault.span.end));
         faults.dedup();
-        Self { path: path.to_owned(), text: text.to_owned(), faults }
+        Self { path: path.to_owned(), text: masked(text, hidden, broken), faults }
     }
 
     /// The file is not UTF-8.
@@ -116,7 +122,7 @@ impl Report {
             help: Some("save the file as UTF-8".to_owned()),
             of_whole: false,
         };
-        Self::new(path, &text, vec![fault])
+        Self::new(path, &text, vec![fault], &[], true)
     }
 
     /// The file.
@@ -183,6 +189,38 @@ fn visible(text: &str, span: &Range<usize>) -> Range<usize> {
     let start = span.start.min(end);
     let first_line = text.get(start..end).and_then(|part| part.find('\n')).map_or(end, |at| start + at);
     start..first_line.max(start)
+}
+
+/// Words behind which a secret may stand, where a file is too broken to tell.
+const SECRETS: [&str; 4] = ["pass", "token", "secret", "auth"];
+
+/// The text with stars for what is secret, byte by byte, so that all places stay what they are. In a file that is too
+/// `broken` to know what is a value, whatever looks like a secret is one.
+fn masked(text: &str, hidden: &[Range<usize>], broken: bool) -> String {
+    let mut secrets = hidden.to_vec();
+    let mut start = 0;
+    for line in text.split_inclusive('\n').filter(|_| broken) {
+        secrets.extend(behind_secret_name(line).map(|at| start + at..start + line.len()));
+        start += line.len();
+    }
+    text.char_indices()
+        .flat_map(|(at, c)| {
+            let is_secret = c != '\n' && secrets.iter().any(|secret| secret.contains(&at));
+            let (shown, count) = if is_secret { ('*', c.len_utf8()) } else { (c, 1) };
+            std::iter::repeat_n(shown, count)
+        })
+        .collect()
+}
+
+/// Where in a line the quoted value of a secret begins, as far as one can tell without understanding the line.
+fn behind_secret_name(line: &str) -> Option<usize> {
+    let lower = line.to_ascii_lowercase();
+    let name = SECRETS.iter().filter_map(|word| lower.find(word)).min()?;
+    let equals = name + lower[name..].find('=')?;
+    let value = equals + 1 + lower[equals + 1..].find(|c: char| !c.is_whitespace())?;
+    let is_named = ["passfile", "password_credential"].iter().any(|key| lower[name..].starts_with(key));
+    let is_text = lower[value..].starts_with(['"', '\'']);
+    (is_text && !is_named && !lower.trim_start().starts_with('#')).then_some(value)
 }
 
 fn place_of(text: &str, offset: usize) -> (usize, usize) {

@@ -18,7 +18,9 @@ pub(crate) struct Source<'d> {
     text: &'d str,
     /// Every default of the keys, by its text.
     defaults: BTreeMap<&'static str, Spanned<DeValue<'static>>>,
+    root: &'static Section,
     faults: RefCell<Vec<Fault>>,
+    hidden: RefCell<Vec<Range<usize>>>,
 }
 
 impl<'d> Source<'d> {
@@ -34,7 +36,7 @@ impl<'d> Source<'d> {
                 }
             }
         });
-        Self { text, defaults, faults: RefCell::default() }
+        Self { text, defaults, root, faults: RefCell::default(), hidden: RefCell::default() }
     }
 
     /// The value of a default.
@@ -61,8 +63,25 @@ impl<'d> Source<'d> {
         self.faults.borrow_mut().push(fault);
     }
 
-    pub(crate) fn into_faults(self) -> Vec<Fault> {
-        self.faults.into_inner()
+    /// A secret stands here: it is not shown with what is wrong about it.
+    pub(crate) fn hide(&self, span: Range<usize>) {
+        self.hidden.borrow_mut().push(span);
+    }
+
+    /// The first table that has this name, as `repository.NAME.hold`; the empty path is the top of the file.
+    pub(crate) fn where_is(&self, name: &str) -> Option<String> {
+        let mut place = None;
+        self.root.visit("", &mut |path, section| {
+            if place.is_none() && section.names().any(|known| known == name) {
+                place = Some(path.to_owned());
+            }
+        });
+        place
+    }
+
+    /// What was found wrong, and where there are secrets.
+    pub(crate) fn into_findings(self) -> (Vec<Fault>, Vec<Range<usize>>) {
+        (self.faults.into_inner(), self.hidden.into_inner())
     }
 }
 
@@ -290,6 +309,18 @@ impl<'d> Value<'d> {
             );
         }
         Some(words)
+    }
+
+    /// The name of a file below `$CREDENTIALS_DIRECTORY`.
+    pub(crate) fn credential(&self) -> Option<String> {
+        let name = self.text()?;
+        if name.contains('/') || name == "." || name == ".." {
+            return self.wrong(
+                format!("`{name}` is not the name of a systemd credential"),
+                "write the name that LoadCredential= gives it, not a path".to_owned(),
+            );
+        }
+        Some(name)
     }
 
     /// As JSON.

@@ -265,10 +265,9 @@ fn document(json: &serde_json::Value) -> Value {
     match json {
         serde_json::Value::Null => Value::String(String::new()),
         serde_json::Value::Bool(value) => Value::Boolean(*value),
-        serde_json::Value::Number(number) => number
-            .as_i64()
-            .map(Value::Integer)
-            .unwrap_or_else(|| Value::Float(number.as_f64().unwrap_or_default())),
+        serde_json::Value::Number(number) => {
+            number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap_or_default()), Value::Integer)
+        }
         serde_json::Value::String(text) => Value::String(text.clone()),
         serde_json::Value::Array(items) => Value::Array(items.iter().map(document).collect()),
         serde_json::Value::Object(members) => {

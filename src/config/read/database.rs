@@ -1,7 +1,6 @@
 //! `[repository.NAME.database]`
 
 use crate::config::key::{Key, Kind, Section};
-use crate::config::read::hold::credential_name;
 use crate::config::read::table::Table;
 use crate::config::value::Value;
 use crate::config::{Database, Databases, Server};
@@ -142,16 +141,18 @@ pub(crate) static DATABASE: Section = Section {
 };
 
 /// Some(None): there is none.
+#[expect(clippy::option_option, reason = "outer None: wrong, which has been told; inner None: not there")]
 pub(crate) fn database(repository: &Table<'_>) -> Option<Option<Database>> {
     if !repository.has(DATABASE.name) {
         return Some(None);
     }
     let table = repository.section(&DATABASE)?;
-    table.refuse_unknown_but(|name, span| {
-        let is_password = matches!(name, "password" | "pgpassword" | "passwd" | "pass");
+    table.refuse_unknown_but(|name, value| {
+        let is_password = matches!(name, "password" | "pgpassword" | "passwd" | "pass" | "PGPASSWORD");
         if is_password {
+            table.source.hide(value.span.clone());
             table.source.fault(
-                span,
+                table.place_of(name),
                 "a password must not stand in this file",
                 Some(
                     "put it into ~/.pgpass or the file named by `passfile` or PGPASSFILE, into a service file \
@@ -188,7 +189,7 @@ fn server(table: &Table<'_>) -> Option<Server> {
     let service = table.get_optional(&SERVICE, Value::text);
     let servicefile = table.get_optional(&SERVICEFILE, Value::path);
     let passfile = table.get_optional(&PASSFILE, Value::path);
-    let password_credential = table.get_optional(&PASSWORD_CREDENTIAL, credential_name);
+    let password_credential = table.get_optional(&PASSWORD_CREDENTIAL, Value::credential);
     let sslmode = table.get_optional(&SSLMODE, |value| {
         value.word(&["disable", "prefer", "require", "verify-ca", "verify-full"]).map(str::to_owned)
     });
@@ -218,6 +219,7 @@ fn server(table: &Table<'_>) -> Option<Server> {
 fn host(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
     if text.contains("://") || text.contains('=') {
+        value.source.hide(value.span.clone());
         return value.wrong(
             "this is a connection string, not a host",
             "write `host`, `port`, `user` and `dbname` as keys of their own".to_owned(),

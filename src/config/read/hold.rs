@@ -1,17 +1,13 @@
 //! `[repository.NAME.hold]` and the adapters below it.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-
-use toml::de::DeValue;
 
 use crate::config::across::Thing;
 use crate::config::key::{Key, Kind, Section};
+use crate::config::read::http::{self, HTTP};
 use crate::config::read::table::Table;
-use crate::config::value::{Value, nearest};
-use crate::config::{
-    Adapter, CommandHold, FossologyHold, Hold, HttpHold, OnBusy, Secret, SystemdAction, SystemdHold,
-};
+use crate::config::value::Value;
+use crate::config::{Adapter, CommandHold, FossologyHold, Hold, OnBusy, SystemdAction, SystemdHold};
 
 const MAX: Key = Key::defaulted(
     "max",
@@ -74,7 +70,8 @@ const ROLES: Key = Key::defaulted(
      application name counts.",
 );
 
-static FOSSOLOGY: Section = Section {
+/// `[repository.NAME.hold.fossology]`
+pub(crate) static FOSSOLOGY: Section = Section {
     name: "fossology",
     named: None,
     doc: "FOSSology's scheduler, stopped over its TCP port. Needs a database.",
@@ -95,7 +92,8 @@ const ACTION: Key = Key::defaulted(
     "How they are paused: \"stop\" (and start again) or \"freeze\" (and thaw; needs cgroup v2).",
 );
 
-static SYSTEMD: Section = Section {
+/// `[repository.NAME.hold.systemd]`
+pub(crate) static SYSTEMD: Section = Section {
     name: "systemd",
     named: None,
     doc: "systemd units, stopped or frozen.",
@@ -129,7 +127,8 @@ const RELEASE: Key = Key::required("release", Kind::Command, "[\"appctl\", \"res
 const COMMAND_TIMEOUT: Key =
     Key::defaulted("timeout", Kind::Duration, "\"1m\"", "The longest that one command may take.");
 
-static COMMAND: Section = Section {
+/// `[repository.NAME.hold.command]`
+pub(crate) static COMMAND: Section = Section {
     name: "command",
     named: None,
     doc: "Commands of your own. No shell is used.",
@@ -137,49 +136,8 @@ static COMMAND: Section = Section {
     sections: &[],
 };
 
-const URL: Key = Key::required(
-    "url",
-    Kind::Text,
-    "\"http://127.0.0.1:8080/admin/synapse/status\"",
-    "Where the switch is read (GET) and set (PUT).",
-);
-const PAUSE_DOCUMENT: Key = Key::required(
-    "pause",
-    Kind::Document,
-    "{ status = \"READ_ONLY\", currentMessage = \"The nightly backup is running.\" }",
-    "The document that pauses, sent as JSON.",
-);
-const RELEASE_DOCUMENT: Key = Key::required(
-    "release",
-    Kind::Document,
-    "{ status = \"READ_WRITE\" }",
-    "The document that releases, sent as JSON.",
-);
-const FIELD: Key = Key::defaulted(
-    "field",
-    Kind::Text,
-    "\"/status\"",
-    "The field that tells the state, in the answer and in both documents: a JSON pointer.",
-);
-const HEADERS: Key = Key::optional(
-    "headers",
-    Kind::Headers,
-    "none",
-    "{ Authorization = { credential = \"app-token\" } }",
-    "Headers of every request. A value that is secret is { credential = \"NAME\" }, the name of a systemd credential.",
-);
-const HTTP_TIMEOUT: Key =
-    Key::defaulted("timeout", Kind::Duration, "\"30s\"", "The longest that one request may take.");
-
-static HTTP: Section = Section {
-    name: "http",
-    named: None,
-    doc: "A maintenance switch behind HTTP.",
-    keys: &[URL, PAUSE_DOCUMENT, RELEASE_DOCUMENT, FIELD, HEADERS, HTTP_TIMEOUT],
-    sections: &[],
-};
-
-static NONE: Section = Section {
+/// `[repository.NAME.hold.none]`
+pub(crate) static NONE: Section = Section {
     name: "none",
     named: None,
     doc: "Nothing is paused: for what nobody changes at night. Idle means that no write transaction is open.",
@@ -250,8 +208,9 @@ fn refuse_kill(table: &Table<'_>, adapter: &Adapter) {
 }
 
 fn adapter(table: &Table<'_>, claim: &mut dyn FnMut(Thing, Range<usize>)) -> Option<Adapter> {
-    let given: Vec<&'static Section> =
+    let mut given: Vec<&'static Section> =
         HOLD.sections.iter().copied().filter(|section| table.has(section.name)).collect();
+    given.sort_by_key(|section| table.place_of(section.name).start);
     let read = |section: &'static Section, claim: &mut dyn FnMut(Thing, Range<usize>)| {
         let table = table.section(section)?;
         table.refuse_unknown();
@@ -259,13 +218,15 @@ fn adapter(table: &Table<'_>, claim: &mut dyn FnMut(Thing, Range<usize>)) -> Opt
             "fossology" => fossology(&table, claim).map(Adapter::Fossology),
             "systemd" => systemd(&table, claim).map(Adapter::Systemd),
             "command" => command(&table).map(Adapter::Command),
-            "http" => http(&table, claim).map(Adapter::Http),
+            "http" => http::http(&table, claim).map(Adapter::Http),
             _ => Some(Adapter::None),
         }
     };
     let mut adapters: Vec<Option<Adapter>> = given.iter().map(|section| read(section, claim)).collect();
     match given.as_slice() {
         [_] => adapters.pop().flatten(),
+        // A misspelled table is told already.
+        [] if table.has_unknown() => None,
         [] => {
             let names: Vec<String> =
                 HOLD.sections.iter().map(|section| format!("`{}`", section.name)).collect();
@@ -375,158 +336,4 @@ fn command(table: &Table<'_>) -> Option<CommandHold> {
         release: release?,
         timeout: timeout?,
     })
-}
-
-fn http(table: &Table<'_>, claim: &mut dyn FnMut(Thing, Range<usize>)) -> Option<HttpHold> {
-    let url = table.get(&URL, url);
-    if let Some(url) = &url {
-        claim(Thing::Held(format!("the switch at {url}")), table.place_of_value(&URL));
-    }
-    let pause = table.get(&PAUSE_DOCUMENT, Value::document);
-    let release = table.get(&RELEASE_DOCUMENT, Value::document);
-    let field = table.get(&FIELD, pointer);
-    if let (Some(pause), Some(release), Some(field)) = (&pause, &release, &field) {
-        let (before, after) = (pause.pointer(field), release.pointer(field));
-        for (key, found) in [(&PAUSE_DOCUMENT, before), (&RELEASE_DOCUMENT, after)] {
-            if found.is_none() {
-                table.source.fault_of_whole(
-                    table.place_of_value(key),
-                    format!("the document `{}` has nothing at {field}", key.name),
-                    Some("the state is proved by this field: put it into both documents, or name another `field`"
-                        .to_owned()),
-                );
-            }
-        }
-        if before.is_some() && before == after {
-            table.source.fault_of_whole(
-                table.place_of_value(&RELEASE_DOCUMENT),
-                format!("`pause` and `release` have the same value at {field}"),
-                Some("then nobody can tell whether it is paused".to_owned()),
-            );
-        }
-    }
-    let headers = table.get_optional(&HEADERS, headers);
-    let timeout = table.get(&HTTP_TIMEOUT, Value::duration);
-    Some(HttpHold {
-        url: url?,
-        pause: pause?,
-        release: release?,
-        field: field?,
-        headers: headers?.unwrap_or_default(),
-        timeout: timeout?,
-    })
-}
-
-fn url(value: &Value<'_>) -> Option<String> {
-    let text = value.text()?;
-    let Ok(url) = reqwest::Url::parse(&text) else {
-        return value.wrong(
-            format!("`{text}` is not a URL"),
-            "write it like \"http://127.0.0.1:8080/admin/status\"".to_owned(),
-        );
-    };
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return value.wrong(
-            format!("`{text}` is not an HTTP URL"),
-            "it must begin with http:// or https://".to_owned(),
-        );
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return value.wrong(
-            "this URL has a password in plain sight",
-            "send it as a header: headers = { Authorization = { credential = \"NAME\" } }".to_owned(),
-        );
-    }
-    Some(text)
-}
-
-/// RFC 6901.
-fn pointer(value: &Value<'_>) -> Option<String> {
-    let text = value.text()?;
-    if text.starts_with('/') {
-        return Some(text);
-    }
-    value.wrong(format!("`{text}` is not a JSON pointer"), format!("write it as \"/{text}\""))
-}
-
-const SECRET_HEADERS: [&str; 7] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "x-api-key",
-    "x-auth-token",
-    "api-key",
-    "private-token",
-];
-
-fn headers(value: &Value<'_>) -> Option<BTreeMap<String, Secret>> {
-    let DeValue::Table(table) = value.node else {
-        return value.wrong(
-            format!("expected {}", Kind::Headers.expected()),
-            "write it like { Accept = \"application/json\", Authorization = { credential = \"NAME\" } }"
-                .to_owned(),
-        );
-    };
-    let mut headers = Some(BTreeMap::new());
-    for (key, node) in table {
-        let name = key.get_ref().as_ref();
-        let read = header(name, &Value::new(value.source, node));
-        if name.parse::<reqwest::header::HeaderName>().is_err() {
-            value.source.fault(key.span(), format!("`{name}` is not the name of an HTTP header"), None);
-            headers = None;
-        }
-        match (read, headers.as_mut()) {
-            (Some(secret), Some(headers)) => {
-                headers.insert(name.to_owned(), secret);
-            }
-            _ => headers = None,
-        }
-    }
-    headers
-}
-
-fn header(name: &str, value: &Value<'_>) -> Option<Secret> {
-    let Some(table) = value.node.as_table() else {
-        let text = value.any_text()?;
-        if SECRET_HEADERS.iter().any(|secret| secret.eq_ignore_ascii_case(name)) {
-            return value.wrong(
-                format!("the header `{name}` has a secret in plain sight"),
-                format!(
-                    "write {name} = {{ credential = \"NAME\" }} and give the daemon that systemd credential"
-                ),
-            );
-        }
-        if text.parse::<reqwest::header::HeaderValue>().is_err() {
-            return value.wrong(format!("this cannot be the value of an HTTP header `{name}`"), None);
-        }
-        return Some(Secret::Plain(text));
-    };
-    let mut credential = None;
-    for (key, node) in table {
-        let inner = key.get_ref().as_ref();
-        if inner == "credential" {
-            credential = credential_name(&Value::new(value.source, node));
-        } else {
-            let help =
-                nearest(inner, ["credential"].into_iter()).map(|known| format!("did you mean `{known}`?"));
-            value.source.fault(key.span(), format!("unknown key `{inner}` in the header `{name}`"), help);
-        }
-    }
-    match (credential, table.len()) {
-        (Some(credential), 1) => Some(Secret::Credential(credential)),
-        (None, 0) => value.wrong("this header has no value", "write { credential = \"NAME\" }".to_owned()),
-        _ => None,
-    }
-}
-
-/// A file below `$CREDENTIALS_DIRECTORY`.
-pub(crate) fn credential_name(value: &Value<'_>) -> Option<String> {
-    let name = value.text()?;
-    if name.contains('/') || name == "." || name == ".." {
-        return value.wrong(
-            format!("`{name}` is not the name of a systemd credential"),
-            "write the name that LoadCredential= gives it, not a path".to_owned(),
-        );
-    }
-    Some(name)
 }

@@ -4,7 +4,9 @@ mod cron;
 mod database;
 mod filter;
 mod hold;
+mod http;
 mod repository;
+mod syntax;
 mod table;
 mod tree;
 
@@ -14,10 +16,15 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use crate::config::key::{Key, Kind, Section};
-use crate::config::problem::{Fault, Report};
+use crate::config::problem::Report;
 use crate::config::value::{Source, Value};
 use crate::config::{Config, Daemon, across};
+pub(crate) use database::DATABASE;
+pub(crate) use hold::{COMMAND, FOSSOLOGY, HOLD, NONE, SYSTEMD};
+pub(crate) use http::HTTP;
+pub(crate) use repository::{KEEP, LIMITS, REPOSITORY};
 use table::Table;
+pub(crate) use tree::{CHECK, TREE};
 
 const STATE_DIR: Key = Key::defaulted(
     "state_dir",
@@ -53,7 +60,7 @@ pub(crate) static ROOT: Section = Section {
     named: None,
     doc: "At the top of the file, before any table.",
     keys: &[STATE_DIR],
-    sections: &[&DAEMON, &repository::REPOSITORY],
+    sections: &[&DAEMON, &REPOSITORY],
 };
 
 /// Reads the whole file.
@@ -62,30 +69,22 @@ pub(crate) fn document(path: &Path, text: &str) -> Result<Config, Report> {
     let source = Source::new(text, &ROOT);
     let root = Table::root(&source, document.get_ref(), &ROOT);
     let config = whole(path, &root);
-    let mut faults = source.into_faults();
+    let (mut faults, hidden) = source.into_findings();
     if !broken.is_empty() {
-        faults.retain(|fault| !fault.of_whole);
+        faults = syntax::faults(text, &broken, faults);
     }
-    faults.extend(broken.iter().map(|error| syntax_fault(text, error)));
     match config {
         Some(config) if faults.is_empty() => Ok(config),
-        _ => Err(Report::new(path, text, faults)),
+        _ => Err(Report::new(path, text, faults, &hidden, !broken.is_empty())),
     }
-}
-
-fn syntax_fault(text: &str, error: &toml::de::Error) -> Fault {
-    let span = error.span().unwrap_or(text.len()..text.len());
-    let help = (error.message() == "duplicate key")
-        .then(|| "a name can be given once in a table: remove one of the two".to_owned());
-    Fault { span, message: format!("not TOML: {}", error.message()), help, of_whole: false }
 }
 
 fn whole(path: &Path, root: &Table<'_>) -> Option<Config> {
     root.refuse_unknown();
     let state_dir = root.get(&STATE_DIR, Value::path);
     let daemon = daemon(&root.section_or_empty(&DAEMON));
-    let tables = root.named(&repository::REPOSITORY);
-    if tables.is_empty() && !root.has(repository::REPOSITORY.name) {
+    let tables = root.named(&REPOSITORY);
+    if tables.is_empty() && !root.has(REPOSITORY.name) {
         root.source.fault_of_whole(
             0..0,
             "no repository is configured",

@@ -1,14 +1,12 @@
 //! `[repository.NAME]`, with the tables about time, keeping and limits.
 
 use crate::config::across::{Claim, Thing};
-use crate::config::key::{Key, Kind, Section};
+use crate::config::key::{Key, Kind, MANY, Section};
 use crate::config::read::table::Table;
 use crate::config::read::{cron, database, hold, tree};
 use crate::config::value::Value;
 use crate::config::{Adapter, Limits, Repository, Schedule};
 use crate::retention::Rules;
-
-const ANY: u64 = u32::MAX as u64;
 
 const VAULT: Key = Key::required(
     "vault",
@@ -41,41 +39,41 @@ const CATCH_UP: Key = Key::defaulted(
 );
 const NEW_BASE_EVERY: Key = Key::optional(
     "new_base_every",
-    Kind::Number(1, ANY),
+    Kind::Number(1, MANY),
     "one chain of days for ever",
     "30",
     "Begin a new base every so many days: a day that shares no file with any earlier one, so that no single bad block \
      can be in every day that is kept. Costs the space of a full copy each time.",
 );
 
-const LAST: Key = Key::defaulted("last", Kind::Number(0, ANY), "0", "The newest so many days.");
+const LAST: Key = Key::defaulted("last", Kind::Number(0, MANY), "0", "The newest so many days.");
 const HOURLY: Key = Key::defaulted(
     "hourly",
-    Kind::Number(0, ANY),
+    Kind::Number(0, MANY),
     "0",
     "The newest day of each of the last so many hours that have one.",
 );
 const DAILY: Key = Key::defaulted(
     "daily",
-    Kind::Number(0, ANY),
+    Kind::Number(0, MANY),
     "0",
     "The newest of each of the last so many calendar days that have one.",
 );
 const WEEKLY: Key = Key::defaulted(
     "weekly",
-    Kind::Number(0, ANY),
+    Kind::Number(0, MANY),
     "0",
     "The newest of each of the last so many weeks (from Monday) that have one.",
 );
 const MONTHLY: Key = Key::defaulted(
     "monthly",
-    Kind::Number(0, ANY),
+    Kind::Number(0, MANY),
     "0",
     "The newest of each of the last so many months that have one.",
 );
 const YEARLY: Key = Key::defaulted(
     "yearly",
-    Kind::Number(0, ANY),
+    Kind::Number(0, MANY),
     "0",
     "The newest of each of the last so many years that have one.",
 );
@@ -88,7 +86,7 @@ const WITHIN: Key = Key::optional(
 );
 
 /// `[repository.NAME.keep]`
-static KEEP: Section = Section {
+pub(crate) static KEEP: Section = Section {
     name: "keep",
     named: None,
     doc: "Which days are kept: a day stays when any rule keeps it. Without this table: last = 7, daily = 14, \
@@ -130,7 +128,7 @@ const IDLE_PRIORITY: Key = Key::defaulted(
 );
 
 /// `[repository.NAME.limits]`
-static LIMITS: Section = Section {
+pub(crate) static LIMITS: Section = Section {
     name: "limits",
     named: None,
     doc: "How much of the machine a run may use.",
@@ -203,6 +201,7 @@ pub(crate) fn repository(name: &str, table: &Table<'_>, claims: &mut Vec<Claim>)
     Some(repository)
 }
 
+#[expect(clippy::option_option, reason = "outer None: wrong, which has been told; inner None: not there")]
 fn schedule(table: &Table<'_>) -> Option<Option<Schedule>> {
     let cron = table.get_optional(&SCHEDULE, cron::cron);
     let timezone = table.get_optional(&TIMEZONE, cron::timezone);
@@ -277,5 +276,5 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
 }
 
 fn small(least: u64) -> impl Fn(&Value<'_>) -> Option<u32> {
-    move |value| value.number(least, ANY).and_then(|number| u32::try_from(number).ok())
+    move |value| value.number(least, MANY).and_then(|number| u32::try_from(number).ok())
 }

@@ -69,21 +69,44 @@ impl<'d> Table<'d> {
     }
 
     /// Like [`Table::refuse_unknown`]; `told` has its own words for some names, and says so.
-    pub(crate) fn refuse_unknown_but(&self, told: impl Fn(&str, Range<usize>) -> bool) {
-        for (key, _) in self.entries() {
+    pub(crate) fn refuse_unknown_but(&self, told: impl Fn(&str, &Value<'d>) -> bool) {
+        for (key, value) in self.entries() {
             let name = key.get_ref().as_ref();
-            if self.section.names().any(|known| known == name) || told(name, key.span()) {
+            if self.knows(name) || told(name, &value) {
                 continue;
             }
-            let help = match nearest(name, self.section.names()) {
-                Some(known) => Some(format!("did you mean `{known}`?")),
-                None => {
-                    let names: Vec<_> = self.section.names().map(|known| format!("`{known}`")).collect();
-                    (!names.is_empty()).then(|| format!("{} may have {}", self.header(), names.join(", ")))
-                }
-            };
-            self.source.fault(key.span(), format!("unknown key `{name}` in {}", self.header()), help);
+            let what = if value.node.is_table() { "table" } else { "key" };
+            let place = if self.path.is_empty() { String::new() } else { format!(" in {}", self.header()) };
+            self.source.fault(
+                key.span(),
+                format!("unknown {what} `{name}`{place}"),
+                self.help_for_unknown(name),
+            );
         }
+    }
+
+    fn help_for_unknown(&self, name: &str) -> Option<String> {
+        if let Some(known) = nearest(name, self.section.names()) {
+            return Some(format!("did you mean `{known}`?"));
+        }
+        if let Some(path) = self.source.where_is(name) {
+            return Some(if path.is_empty() {
+                format!("`{name}` belongs at the top of the file, before any table")
+            } else {
+                format!("`{name}` belongs in [{path}]")
+            });
+        }
+        let names: Vec<_> = self.section.names().map(|known| format!("`{known}`")).collect();
+        (!names.is_empty()).then(|| format!("{} may have {}", self.header(), names.join(", ")))
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.section.names().any(|known| known == name)
+    }
+
+    /// Whether something in it is not known.
+    pub(crate) fn has_unknown(&self) -> bool {
+        self.entries().any(|(key, _)| !self.knows(key.get_ref()))
     }
 
     /// The value of a key that is required or has a default; None when it is missing or wrong, which has been told.
@@ -105,6 +128,7 @@ impl<'d> Table<'d> {
     }
 
     /// The value of a key that may be left out; None when it is there and wrong, which has been told.
+    #[expect(clippy::option_option, reason = "outer None: wrong, which has been told; inner None: not there")]
     pub(crate) fn get_optional<T>(
         &self,
         key: &Key,
@@ -183,7 +207,13 @@ impl<'d> Table<'d> {
                 format!("[{path}] is a list of tables"),
                 format!("write [{path}] with single brackets, once"),
             ),
-            _ => value.wrong(format!("`{path}` must be a table"), format!("write it as [{path}]")),
+            _ => {
+                let header = match section.named {
+                    Some(word) if path.ends_with(section.name) => format!("[{path}.{word}]"),
+                    _ => format!("[{path}]"),
+                };
+                value.wrong(format!("`{path}` must be a table"), format!("write it as {header}"))
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ const INCLUDE: Key = Key::optional(
     "include",
     Kind::Texts,
     "no exceptions from `exclude`",
-    "[\"/logs/important/***\"]",
+    "[\"/report/*.I\"]",
     "Patterns that are kept although a pattern of `exclude` matches them. See the rules of patterns below.",
 );
 const EXCLUDE: Key = Key::optional(
@@ -82,24 +82,21 @@ const CHECK_DATABASE: Key = Key::optional(
     "The database that is asked.",
 );
 const CHECK_TREE: Key = Key::required("tree", Kind::Text, "\"files\"", "The tree that must hold the files.");
-const DEPTH: Key = Key::optional(
+const DEPTH: Key = Key::defaulted(
     "depth",
     Kind::Number(1, 10),
     "3",
-    "3",
     "For the builtin: levels of directories in the repository (`depth` in fossology.conf).",
 );
-const HOSTS: Key = Key::optional(
+const HOSTS: Key = Key::defaulted(
     "hosts",
     Kind::Texts,
     "[\"localhost\"]",
-    "[\"localhost\"]",
     "For the builtin: the host directories in the tree ([REPOSITORY] in fossology.conf). A file may be in any of them.",
 );
-const FILES: Key = Key::optional(
+const FILES: Key = Key::defaulted(
     "files",
     Kind::Switch,
-    "true",
     "true",
     "For the builtin: look at `files` too. Write false when only gold is kept.",
 );
@@ -223,20 +220,16 @@ fn check(name: &str, table: &Table<'_>, trees: &[String], database: Option<&Data
             _ => Some(name),
         }
     });
-    let depth = table.get_optional(&DEPTH, |value| value.number(1, 10));
-    let hosts = table.get_optional(&HOSTS, hosts);
-    let files = table.get_optional(&FILES, Value::switch);
+    let depth = table.get(&DEPTH, |value| value.number(1, 10));
+    let hosts = table.get(&HOSTS, hosts);
+    let files = table.get(&FILES, Value::switch);
     let (query, usual_database) = match (sql?, builtin?) {
         (Some(sql), _) => {
             refuse_for_query(table);
             (CheckQuery::Sql(sql), None)
         }
         (None, Some(_)) => (
-            CheckQuery::Fossology {
-                depth: u32::try_from(depth?.unwrap_or(3)).ok()?,
-                hosts: hosts?.unwrap_or_else(|| vec!["localhost".to_owned()]),
-                files: files?.unwrap_or(true),
-            },
+            CheckQuery::Fossology { depth: u32::try_from(depth?).ok()?, hosts: hosts?, files: files? },
             Some("fossology"),
         ),
         (None, None) => {
