@@ -4,6 +4,9 @@
 //! dropping the future kills it too. What a child writes is read through pipes: when daykeep is killed, a child that still
 //! writes meets a closed pipe instead of a file that the next run owns.
 
+mod service;
+mod table;
+
 use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -13,6 +16,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
+
+pub use service::Companion;
+pub use table::{Identity, Process, all, commands_with, kill, signal_group};
 
 /// How much of what a child says on stderr is kept for its error: the end of it.
 const STDERR_KEPT: usize = 8 * 1024;

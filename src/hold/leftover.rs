@@ -1,0 +1,175 @@
+//! Releases by whoever comes first: the guard, `ExecStopPost=`, the next start, `daykeep release`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Error;
+use super::plan::Attempt;
+use super::record::{HoldRecord, Lock, Phase, path_of, paths_in};
+use crate::event::Context;
+use crate::{fs, process};
+
+/// How long somebody else who is releasing is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A hold that was found, and what became of it.
+#[derive(Debug)]
+pub struct Leftover {
+    /// What its record said.
+    pub record: HoldRecord,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a hold that was found.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was released.
+    Released,
+    /// Its run lives and may be using it; it was left alone.
+    InUse,
+    /// It cannot be released yet, or somebody else is releasing it; a guard keeps trying.
+    Waiting(Error),
+    /// The release failed; the record is kept and a guard keeps trying.
+    Failed(Error),
+}
+
+/// Performs the releases that records ask for: of one repository, or of all. Nothing to do is an empty list.
+///
+/// With `force` a hold is released even though its run lives; the run learns that its freeze is void.
+///
+/// # Errors
+/// The records cannot be read. What goes wrong with one of them is in its [`Outcome`].
+pub async fn release_leftovers(
+    state_dir: &Path,
+    repository: Option<&str>,
+    force: bool,
+    context: &Context,
+) -> Result<Vec<Leftover>, Error> {
+    let mut leftovers = Vec::new();
+    for path in wanted(state_dir, repository)? {
+        if let Some(leftover) = release_one(&path, force, context).await? {
+            leftovers.push(leftover);
+        }
+    }
+    Ok(leftovers)
+}
+
+/// The holds of all repositories that are not released, for a status.
+///
+/// # Errors
+/// A record cannot be read.
+pub fn pending(state_dir: &Path) -> Result<Vec<HoldRecord>, Error> {
+    let mut records = Vec::new();
+    for path in paths_in(state_dir)? {
+        records.extend(HoldRecord::read(&path)?.filter(HoldRecord::is_pending));
+    }
+    Ok(records)
+}
+
+fn wanted(state_dir: &Path, repository: Option<&str>) -> Result<Vec<PathBuf>, Error> {
+    match repository {
+        Some(name) => {
+            let path = path_of(state_dir, name);
+            Ok(if fs::exists(&path)? { vec![path] } else { Vec::new() })
+        }
+        None => paths_in(state_dir),
+    }
+}
+
+async fn release_one(path: &Path, force: bool, context: &Context) -> Result<Option<Leftover>, Error> {
+    let Some(seen) = HoldRecord::read(path)? else { return Ok(None) };
+    if !force && seen.is_in_use()? {
+        return Ok(Some(Leftover { record: seen, outcome: Outcome::InUse }));
+    }
+    let lock = match Lock::take(path, LOCK_PATIENCE).await {
+        Ok(lock) => lock,
+        Err(busy @ Error::Locked { .. }) => {
+            return Ok(Some(Leftover { record: seen, outcome: Outcome::Waiting(busy) }));
+        }
+        Err(error) => return Err(error),
+    };
+    // Another one may have been quicker.
+    let Some(mut record) = HoldRecord::read(path)? else { return Ok(None) };
+    if !record.is_pending() {
+        if !record.holder.is_alive()? {
+            fs::remove_file_durable(path)?;
+        }
+        return Ok(None);
+    }
+    let done =
+        release_for(path, &mut record, "`daykeep release` or a start of daykeep", context.clock.now()).await;
+    drop(lock);
+    let outcome = match done {
+        Ok(()) => Outcome::Released,
+        Err(error) => {
+            let guard = process::Program::new([record.guard.clone().into_os_string(), "guard".into()]);
+            // Without a guard the next start tries again: the record is there.
+            let _ = guard.arg(path.as_os_str()).start_detached();
+            match error {
+                waiting @ Error::StillStopping { .. } => Outcome::Waiting(waiting),
+                failed => Outcome::Failed(failed),
+            }
+        }
+    };
+    Ok(Some(Leftover { record, outcome }))
+}
+
+/// Releases in the place of the run, with the lock held. A run that lives finds out.
+pub(super) async fn release_for(
+    path: &Path,
+    record: &mut HoldRecord,
+    by: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let in_use = record.is_in_use()?;
+    perform_release(path, record, now).await?;
+    if in_use {
+        record.phase = Phase::Released { by: by.to_owned(), at: now };
+        if record.write(path).is_ok() {
+            return Ok(());
+        }
+        // A full disk: the run finds no record, which tells it the same.
+    }
+    Ok(fs::remove_file_durable(path)?)
+}
+
+/// Releases, with the lock held, and takes the record away.
+pub(super) async fn perform(path: &Path, record: &mut HoldRecord, now: Timestamp) -> Result<(), Error> {
+    perform_release(path, record, now).await?;
+    Ok(fs::remove_file_durable(path)?)
+}
+
+async fn perform_release(path: &Path, record: &mut HoldRecord, now: Timestamp) -> Result<(), Error> {
+    // Nothing is paused before the record says `pausing`.
+    if record.phase == Phase::Intent {
+        return Ok(());
+    }
+    let in_doubt = record.phase == Phase::Pausing;
+    let begun = match record.phase {
+        Phase::Releasing { since } => Some(since),
+        _ => None,
+    };
+    if begun.is_none() {
+        record.phase = Phase::Releasing { since: now };
+        // A full disk must not keep the repository held: without this the release is only begun once more after a crash.
+        let _ = record.write(path);
+    }
+    let releasing_for = begun.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
+    let attempt = Attempt {
+        token: &record.token,
+        resumed: begun.is_some(),
+        in_doubt,
+        // A clock that was set back only makes it wait longer.
+        releasing_for: releasing_for.unwrap_or_default(),
+    };
+    let done = record.release.perform(attempt).await;
+    if let Err(error) = &done {
+        record.attempts = record.attempts.saturating_add(1);
+        record.last_error = Some(error.to_string());
+        let _ = record.write(path);
+    }
+    done
+}

@@ -1,0 +1,201 @@
+//! The hold's durable record, and the lock that serialises those who act on it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::plan::ReleasePlan;
+use crate::{fs, process};
+
+/// The version of the record's form.
+const FORMAT: u32 = 1;
+/// How often a taken lock is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// How far a hold is. Each is on disk before what it announces is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// A pause is meant; nothing has been done.
+    Intent,
+    /// The pause may have been asked for.
+    Pausing,
+    /// Paused and proven idle.
+    Paused {
+        /// Since when.
+        idle_at: Timestamp,
+    },
+    /// The run is done with the hold, or gave it up: whoever comes first completes the release.
+    Releasing {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Somebody else than the run released it while the run lives; the run takes the record away when it learns it.
+    Released {
+        /// Who, and why.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// `<state_dir>/<repository>/hold.json`: all that is needed to release without the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HoldRecord {
+    /// The form's version.
+    pub format: u32,
+    /// The repository.
+    pub repository: String,
+    /// The run that holds it.
+    pub run: u64,
+    /// Tells this hold from every other one.
+    pub token: String,
+    /// The adapter's name.
+    pub adapter: String,
+    /// How far it is.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// When the hold began.
+    pub since: Timestamp,
+    /// The process that holds.
+    pub holder: process::Identity,
+    /// The program that is started as the guard.
+    pub guard: PathBuf,
+    /// The longest time from the pause to proven idle: `hold.drain` and what the adapter's own steps may take.
+    pub pausing_limit: Duration,
+    /// `hold.max`.
+    pub max: Duration,
+    /// When the guard releases on its own, by the wall clock; for people, the guard counts by itself.
+    pub deadline: Timestamp,
+    /// How to release.
+    pub release: ReleasePlan,
+    /// Releases that were tried and failed.
+    #[serde(default)]
+    pub attempts: u32,
+    /// What the last of them said.
+    #[serde(default)]
+    pub last_error: Option<String>,
+}
+
+impl HoldRecord {
+    /// The form that this program writes.
+    #[must_use]
+    pub const fn format() -> u32 {
+        FORMAT
+    }
+
+    /// Whether there is something left to release.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        !matches!(self.phase, Phase::Released { .. })
+    }
+
+    /// Whether its run may still be using the hold.
+    pub(super) fn is_in_use(&self) -> Result<bool, Error> {
+        let using = matches!(self.phase, Phase::Intent | Phase::Pausing | Phase::Paused { .. });
+        if !using || !self.holder.is_alive()? {
+            return Ok(false);
+        }
+        // A daemon lives on after a run that failed: it knows which of its holds are in use.
+        if self.holder == process::Identity::own()? {
+            return Ok(super::live::is_live(&self.token));
+        }
+        Ok(true)
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::Record { path: path.to_owned(), reason: error.to_string() })?;
+        Ok(fs::write_durable(path, &text)?)
+    }
+
+    /// None: there is none.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let Some(bytes) = fs::read_if_exists(path)? else { return Ok(None) };
+        let record: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Record { path: path.to_owned(), reason: error.to_string() })?;
+        if record.format > FORMAT {
+            let reason = format!("it has form {}, this program knows {FORMAT}", record.format);
+            return Err(Error::Record { path: path.to_owned(), reason });
+        }
+        Ok(Some(record))
+    }
+}
+
+/// Where a repository's record is.
+#[must_use]
+pub(super) fn path_of(state_dir: &Path, repository: &str) -> PathBuf {
+    state_dir.join(repository).join("hold.json")
+}
+
+/// The records of all repositories, in the order of their names.
+pub(super) fn paths_in(state_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !fs::exists(state_dir)? {
+        return Ok(Vec::new());
+    }
+    let mut paths = Vec::new();
+    for name in fs::names_in(state_dir)? {
+        let path = state_dir.join(name).join("hold.json");
+        match fs::exists(&path) {
+            Ok(true) => paths.push(path),
+            Ok(false) => {}
+            // A plain file among the repositories' directories is none of ours.
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(paths)
+}
+
+/// The lock beside a record: who has it may pause or release. It goes with the process, and names it meanwhile.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: Flock<std::fs::File>,
+}
+
+impl Lock {
+    /// Takes the lock, waiting no longer than `patience`.
+    pub(super) async fn take(record: &Path, patience: Duration) -> Result<Self, Error> {
+        let path = record.with_extension("lock");
+        let mut file = fs::open_append(&path)?;
+        let mut waited = Duration::ZERO;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => {
+                    name_owner(&file);
+                    return Ok(Self { _file: file });
+                }
+                Err((_, nix::Error::EWOULDBLOCK)) if waited >= patience => {
+                    return Err(Error::Locked { path });
+                }
+                Err((back, nix::Error::EWOULDBLOCK | nix::Error::EINTR)) => file = back,
+                Err((_, errno)) => {
+                    return Err(fs::Error { action: "lock", path, source: errno.into() }.into());
+                }
+            }
+            tokio::time::sleep(LOCK_POLL).await;
+            waited += LOCK_POLL;
+        }
+    }
+
+    /// Who took the lock last.
+    pub(super) fn owner(record: &Path) -> Result<Option<process::Identity>, Error> {
+        let Some(bytes) = fs::read_if_exists(&record.with_extension("lock"))? else { return Ok(None) };
+        Ok(serde_json::from_slice(&bytes).ok())
+    }
+}
+
+/// A full disk must not keep anybody from releasing: then a guard only cannot tell who hangs with the lock.
+fn name_owner(mut file: &std::fs::File) {
+    if let Ok(own) = process::Identity::own()
+        && let Ok(text) = serde_json::to_vec(&own)
+        && file.set_len(0).is_ok()
+    {
+        let _ = file.write_all(&text);
+    }
+}

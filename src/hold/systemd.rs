@@ -1,0 +1,267 @@
+//! The adapter `systemd`: units are stopped or frozen, and started or thawed.
+//!
+//! `systemctl stop --no-block` only queues the job: how long the units may take is `hold.drain`'s business, not systemctl's. A
+//! `start` replaces a stop that is still queued, so that the release need not wait for it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use super::adapter::{Adapter, Before, Proof};
+use super::plan::{ReleasePlan, TOKEN_VARIABLE};
+use crate::config::{SystemdAction, SystemdHold};
+use crate::fs;
+use crate::process::Program;
+
+/// How long systemctl may take to answer or to queue a job.
+const QUERY_LIMIT: Duration = Duration::from_secs(30);
+/// How long units may take to start: systemd's own DefaultTimeoutStartSec is 90 s.
+const START_LIMIT: Duration = Duration::from_secs(300);
+/// Where control groups are: of version 2, and of systemd's own hierarchy beside version 1.
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"];
+
+/// What `systemctl show` tells of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Unit {
+    pub(super) name: String,
+    pub(super) load: String,
+    pub(super) active: String,
+    pub(super) freezer: String,
+    pub(super) cgroup: String,
+    pub(super) triggered_by: Vec<String>,
+}
+
+impl Unit {
+    fn runs(&self) -> bool {
+        matches!(self.active.as_str(), "active" | "activating" | "reloading" | "refreshing")
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.freezer == "frozen"
+    }
+
+    fn is_stopped(&self) -> bool {
+        matches!(self.active.as_str(), "inactive" | "failed")
+    }
+}
+
+/// Asks systemd about units.
+pub(super) async fn show(units: &[String]) -> Result<Vec<Unit>, Error> {
+    let mut found = Vec::new();
+    for name in units {
+        let program = Program::new(["systemctl", "show", "--no-pager"])
+            .arg("--property=LoadState,ActiveState,FreezerState,ControlGroup,TriggeredBy")
+            .arg("--")
+            .arg(name)
+            .limit(QUERY_LIMIT);
+        let doing = "cannot ask systemd about the units of the hold";
+        let stdout = program
+            .run(&CancellationToken::new())
+            .await
+            .map_err(|source| Error::Command { doing, source })?;
+        found.push(parse_show(name, &String::from_utf8_lossy(&stdout)));
+    }
+    Ok(found)
+}
+
+fn parse_show(name: &str, text: &str) -> Unit {
+    let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    let field = |key: &str| fields.get(key).copied().unwrap_or_default().to_owned();
+    Unit {
+        name: name.to_owned(),
+        load: field("LoadState"),
+        active: field("ActiveState"),
+        freezer: field("FreezerState"),
+        cgroup: field("ControlGroup"),
+        triggered_by: field("TriggeredBy").split_ascii_whitespace().map(str::to_owned).collect(),
+    }
+}
+
+pub(super) struct Systemd {
+    settings: SystemdHold,
+    token: String,
+    /// The control groups that the units had while they ran: systemd forgets them when it stops a unit.
+    cgroups: Vec<String>,
+    /// The units that ran, in the order in which they are stopped.
+    ran: Vec<String>,
+}
+
+impl Systemd {
+    pub(super) fn new(settings: SystemdHold, token: String) -> Self {
+        Self { settings, token, cgroups: Vec::new(), ran: Vec::new() }
+    }
+
+    async fn look_now(&mut self) -> Result<Before, Error> {
+        let units = show(&self.settings.units).await?;
+        if let Some(unknown) = units.iter().find(|unit| unit.load == "not-found") {
+            let what = format!("systemd, asked for {},", unknown.name);
+            return Err(Error::Answer { what, answer: "there is no such unit".to_owned() });
+        }
+        let freeze = self.settings.action == SystemdAction::Freeze;
+        let ran = units.iter().filter(|unit| unit.runs() && !(freeze && unit.is_frozen()));
+        self.ran = ran.clone().map(|unit| unit.name.clone()).collect();
+        self.cgroups = ran.map(|unit| unit.cgroup.clone()).filter(|group| !group.is_empty()).collect();
+        if self.ran.is_empty() {
+            return Ok(Before::Stopped(format!("{} did not run", self.settings.units.join(", "))));
+        }
+        let units = self.ran.iter().rev().cloned().collect();
+        Ok(Before::Running(ReleasePlan::Systemd(Release { units, thaw: freeze })))
+    }
+
+    async fn pause_now(&mut self) -> Result<(), Error> {
+        for unit in &self.ran {
+            let program = match self.settings.action {
+                SystemdAction::Stop => Program::new(["systemctl", "stop", "--no-block", "--"]),
+                SystemdAction::Freeze => Program::new(["systemctl", "freeze", "--"]),
+            };
+            program
+                .arg(unit)
+                .env(TOKEN_VARIABLE, Some(self.token.clone().into()))
+                .limit(QUERY_LIMIT)
+                .run(&CancellationToken::new())
+                .await
+                .map_err(|source| Error::Command { doing: "cannot pause a unit", source })?;
+        }
+        Ok(())
+    }
+
+    async fn prove_now(&self) -> Result<Proof, Error> {
+        let freeze = self.settings.action == SystemdAction::Freeze;
+        let mut busy = Vec::new();
+        let mut idle = Vec::new();
+        for unit in show(&self.settings.units).await? {
+            match (freeze && unit.is_frozen(), unit.is_stopped()) {
+                (true, _) => idle.push(format!("{} is frozen", unit.name)),
+                (false, true) => idle.push(format!("{} is {}", unit.name, unit.active)),
+                (false, false) => busy.push(format!("{} is {}", unit.name, unit.active)),
+            }
+        }
+        if !freeze {
+            for group in &self.cgroups {
+                match processes_in(group)? {
+                    0 => idle.push(format!("control group {group} is empty")),
+                    count => busy.push(format!("control group {group} has {count} processes")),
+                }
+            }
+        }
+        Ok(if busy.is_empty() { Proof::Idle(idle) } else { Proof::Busy(busy) })
+    }
+
+    async fn kill_now(&mut self) -> Result<(), Error> {
+        for unit in &self.ran {
+            Program::new(["systemctl", "kill", "--signal=SIGKILL", "--"])
+                .arg(unit)
+                .limit(QUERY_LIMIT)
+                .run(&CancellationToken::new())
+                .await
+                .map_err(|source| Error::Command { doing: "cannot kill a unit", source })?;
+        }
+        Ok(())
+    }
+}
+
+/// Processes in a control group and those below it; a group that is gone has none.
+fn processes_in(group: &str) -> Result<usize, Error> {
+    for root in CGROUP_ROOTS {
+        let path = Path::new(root).join(group.trim_start_matches('/'));
+        if fs::exists(&path)? {
+            return count_below(&path);
+        }
+    }
+    Ok(0)
+}
+
+fn count_below(path: &PathBuf) -> Result<usize, Error> {
+    let mut count = match fs::read_if_exists(&path.join("cgroup.procs"))? {
+        Some(text) => text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(),
+        None => 0,
+    };
+    let names = match fs::names_in(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
+    for child in names.into_iter().map(|name| path.join(name)).filter(|child| child.is_dir()) {
+        count += count_below(&child)?;
+    }
+    Ok(count)
+}
+
+impl Adapter for Systemd {
+    fn name(&self) -> &'static str {
+        "systemd"
+    }
+
+    fn look(&mut self) -> BoxFuture<'_, Result<Before, Error>> {
+        Box::pin(self.look_now())
+    }
+
+    fn pause(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.pause_now())
+    }
+
+    fn prove(&mut self) -> BoxFuture<'_, Result<Proof, Error>> {
+        Box::pin(self.prove_now())
+    }
+
+    fn kill(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.kill_now())
+    }
+
+    fn pause_limit(&self) -> Duration {
+        QUERY_LIMIT * u32::try_from(self.settings.units.len()).unwrap_or(u32::MAX).min(100)
+    }
+}
+
+/// Starts or thaws units.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// In the order in which they are started: those alone that ran before.
+    units: Vec<String>,
+    thaw: bool,
+}
+
+impl Release {
+    pub(super) async fn perform(&self) -> Result<(), Error> {
+        // One that cannot be started must not keep the others down.
+        let mut first = None;
+        for unit in &self.units {
+            if let Err(error) = self.one(unit).await {
+                first.get_or_insert(error);
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    async fn one(&self, unit: &str) -> Result<(), Error> {
+        let verb = if self.thaw { "thaw" } else { "start" };
+        Program::new(["systemctl", verb, "--", unit])
+            .limit(START_LIMIT)
+            .run_service()
+            .await
+            .map_err(|source| Error::Command { doing: "cannot release a unit", source })
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        START_LIMIT * u32::try_from(self.units.len()).unwrap_or(u32::MAX).min(100)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_show;
+
+    #[test]
+    fn a_unit_is_read() {
+        let text = "LoadState=loaded\nActiveState=active\nFreezerState=running\n\
+                    ControlGroup=/system.slice/a.service\nTriggeredBy=a.socket b.timer\n";
+        let unit = parse_show("a.service", text);
+        assert!(unit.runs() && !unit.is_frozen() && !unit.is_stopped());
+        assert_eq!(unit.cgroup, "/system.slice/a.service");
+        assert_eq!(unit.triggered_by, ["a.socket", "b.timer"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Which processes there are: `/proc`, read once.
+//!
+//! A process id alone names nothing for long; [`Identity`] adds the start time and the boot, so that a record written
+//! before a crash or a reboot never takes a stranger for the process that it knew.
+
+use std::path::Path;
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::fs;
+
+/// One process that is not a zombie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Its parent.
+    pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// Clock ticks from boot to its start.
+    pub started: u64,
+    /// Its command line; empty for a kernel thread.
+    pub argv: Vec<String>,
+}
+
+/// A process that is not mistaken for another one, on this boot or a later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its id.
+    pub pid: i32,
+    /// Clock ticks from boot to its start (`/proc/PID/stat`, field 22).
+    pub started: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+}
+
+impl Identity {
+    /// This process.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn own() -> Result<Self, fs::Error> {
+        let path = Path::new("/proc/self/stat");
+        let text = fs::read_to_string(path)?;
+        let (pid, stat) = parse_stat(&text).ok_or_else(|| fs::Error {
+            action: "understand",
+            path: path.to_owned(),
+            source: std::io::ErrorKind::InvalidData.into(),
+        })?;
+        Ok(Self { pid, started: stat.started, boot: boot_id()? })
+    }
+
+    /// Whether it still runs (a zombie does not).
+    ///
+    /// # Errors
+    /// The boot's name cannot be read.
+    pub fn is_alive(&self) -> Result<bool, fs::Error> {
+        if boot_id()? != self.boot {
+            return Ok(false);
+        }
+        Ok(look_at(self.pid).is_some_and(|process| process.started == self.started))
+    }
+}
+
+fn boot_id() -> Result<String, fs::Error> {
+    Ok(fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))?.trim().to_owned())
+}
+
+/// Every process that is not a zombie. One that ends meanwhile is left out.
+///
+/// # Errors
+/// `/proc` cannot be listed.
+pub fn all() -> Result<Vec<Process>, fs::Error> {
+    let names = fs::names_in(Path::new("/proc"))?;
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).filter_map(look_at).collect())
+}
+
+/// The commands that were started with this in their environment (`NAME=value`) and still run: leaders of their process group,
+/// but not of a session, so that a service which such a command left behind is not one of them.
+///
+/// # Errors
+/// `/proc` cannot be listed.
+pub fn commands_with(variable: &str) -> Result<Vec<Process>, fs::Error> {
+    let has = |process: &Process| {
+        let path = Path::new("/proc").join(process.pid.to_string()).join("environ");
+        let environ = fs::read(&path).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    let leads = |process: &Process| process.pid == process.group && process.pid != process.session;
+    Ok(all()?.into_iter().filter(|process| leads(process) && has(process)).collect())
+}
+
+/// Sends a signal to a process group; a group that is gone already is no error.
+///
+/// # Errors
+/// There is no right to.
+pub fn signal_group(group: i32, signal: nix::sys::signal::Signal) -> Result<(), nix::Error> {
+    match nix::sys::signal::killpg(Pid::from_raw(group), signal) {
+        Err(nix::Error::ESRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends SIGKILL to exactly this process; one that is gone already is no error.
+///
+/// # Errors
+/// There is no right to, or `/proc` cannot be read.
+pub fn kill(identity: &Identity) -> Result<(), fs::Error> {
+    if !identity.is_alive()? {
+        return Ok(());
+    }
+    match nix::sys::signal::kill(Pid::from_raw(identity.pid), nix::sys::signal::Signal::SIGKILL) {
+        Err(nix::Error::ESRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(fs::Error {
+            action: "kill",
+            path: format!("/proc/{}", identity.pid).into(),
+            source: error.into(),
+        }),
+    }
+}
+
+fn look_at(pid: i32) -> Option<Process> {
+    let directory = Path::new("/proc").join(pid.to_string());
+    let stat = fs::read(&directory.join("stat")).ok()?;
+    let (pid, stat) = parse_stat(&String::from_utf8_lossy(&stat))?;
+    if matches!(stat.state, 'Z' | 'X') {
+        return None;
+    }
+    let cmdline = fs::read(&directory.join("cmdline")).unwrap_or_default();
+    let argv = cmdline
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    Some(Process {
+        pid,
+        parent: stat.parent,
+        group: stat.group,
+        session: stat.session,
+        started: stat.started,
+        argv,
+    })
+}
+
+struct Stat {
+    state: char,
+    parent: i32,
+    group: i32,
+    session: i32,
+    started: u64,
+}
+
+/// proc(5): `pid (comm) state ppid pgrp ... starttime(22) ...`; comm may hold anything, `)` and newlines too.
+fn parse_stat(text: &str) -> Option<(i32, Stat)> {
+    let (pid, rest) = text.split_once(" (")?;
+    let (_, rest) = rest.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let stat = Stat {
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    };
+    Some((pid.trim().parse().ok()?, stat))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Identity, all, parse_stat};
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let line = "42 (a) S (b) S 7 9 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 555 1 1";
+        let (pid, stat) = parse_stat(line).expect("parses");
+        assert_eq!((pid, stat.state, stat.parent, stat.group, stat.started), (42, 'S', 7, 9, 555));
+    }
+
+    #[test]
+    fn this_process_is_there_and_alive() {
+        let own = Identity::own().expect("is readable");
+        assert!(own.is_alive().expect("is readable"));
+        assert!(all().expect("is readable").iter().any(|process| process.pid == own.pid));
+        let earlier = Identity { boot: "another boot".to_owned(), ..own.clone() };
+        assert!(!earlier.is_alive().expect("is readable"), "a process of another boot is gone");
+        let other = Identity { started: own.started + 1, ..own };
+        assert!(!other.is_alive().expect("is readable"), "another process with this id is not it");
+    }
+}
