@@ -166,14 +166,6 @@ fn indented(text: &str) -> String {
     text.trim_end().replace('\n', "\n  ")
 }
 
-impl From<crate::fs::Error> for Failure {
-    fn from(error: crate::fs::Error) -> Self {
-        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        let failure = Self::of(Kind::Failed, &error);
-        if denied { failure.hint("run as root, or as the user that the daemon runs as") } else { failure }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::cli::failure::{Failure, Kind};

@@ -51,6 +51,22 @@ pub fn instant(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
+/// A name as a terminal can show it: what is not text or would move the cursor is escaped.
+pub fn name(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                shown.extend(character.escape_default());
+            } else {
+                shown.push(character);
+            }
+        }
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    shown
+}
+
 /// A count with its noun: `1 day`, `3 days`.
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
@@ -92,7 +108,7 @@ mod tests {
     use jiff::Timestamp;
     use jiff::tz::TimeZone;
 
-    use crate::cli::figures::{age, instant, length, table};
+    use crate::cli::figures::{age, instant, length, name, table};
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("an instant")
@@ -121,6 +137,11 @@ mod tests {
         let zone = TimeZone::get("Europe/Berlin").expect("a zone");
         assert_eq!(instant(at("2026-07-01T00:00:00Z"), &zone), "2026-07-01 02:00:00 +02:00");
         assert_eq!(instant(at("2026-11-21T00:00:00Z"), &zone), "2026-11-21 01:00:00 +01:00");
+    }
+
+    #[test]
+    fn names_cannot_drive_a_terminal() {
+        assert_eq!(name(b"caf\xc3\xa9 \x1b[2J\n\xff"), "caf\u{e9} \\u{1b}[2J\\n\\xff");
     }
 
     #[test]

@@ -2,18 +2,24 @@
 //! [`Failure`] with an exit code (`docs/cli.md`).
 
 mod cancel;
+mod codes;
 mod completions;
 mod config;
+mod diff;
+mod export;
 mod failure;
 mod figures;
+mod list;
 mod man;
 mod output;
 mod place;
 mod progress;
+mod prune;
 mod remote;
 mod run;
 mod schedule;
 mod session;
+mod show;
 mod signals;
 mod watch;
 
@@ -75,6 +81,16 @@ enum Verb {
     Watch(watch::Args),
     /// Ask the daemon to stop a job.
     Cancel(cancel::Args),
+    /// Show the days that are kept.
+    List(list::Args),
+    /// Show what a day says of itself.
+    Show(show::Args),
+    /// Show what differs between two days.
+    Diff(diff::Args),
+    /// Write the databases of a day as SQL for psql.
+    Export(export::Args),
+    /// Remove the days that no keep rule keeps.
+    Prune(prune::Args),
     /// Show when the next runs are due.
     Schedule(schedule::Args),
     /// Check or show the configuration.
@@ -114,6 +130,11 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Run(args) => run::perform(&args, session),
         Verb::Watch(args) => watch::perform(&args, session),
         Verb::Cancel(args) => cancel::perform(&args, session),
+        Verb::List(args) => list::perform(&args, session),
+        Verb::Show(args) => show::perform(&args, session),
+        Verb::Diff(args) => diff::perform(&args, session),
+        Verb::Export(args) => export::perform(&args, session),
+        Verb::Prune(args) => prune::perform(&args, session),
         Verb::Schedule(args) => schedule::perform(&args, session),
         Verb::Config(args) => config::perform(&args, session),
         Verb::Completions(args) => completions::perform(&args, session),

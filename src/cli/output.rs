@@ -86,12 +86,16 @@ impl Output {
     }
 }
 
-/// A reader that has seen enough (`| head`) is no error to talk about.
 fn written(result: io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| match error.kind() {
+    result.map_err(|error| gone(&error))
+}
+
+/// What becomes of a write to stdout that failed: a reader that has seen enough (`| head`) is nothing to talk about.
+pub fn gone(error: &io::Error) -> Failure {
+    match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::told(Kind::Signal(SIGPIPE)),
         _ => Failure::new(Kind::Failed, format!("cannot write to stdout: {error}")),
-    })
+    }
 }
 
 /// Flushes what is left at the end of the command.

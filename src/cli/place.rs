@@ -1,7 +1,105 @@
 //! Which repository is meant, and where its days are.
 
+use std::path::PathBuf;
+
 use super::failure::{Failure, Kind};
+use super::session::Session;
 use crate::config::{Config, Repository};
+use crate::fs;
+use crate::vault::{Day, Vault};
+
+/// `--vault`, for the verbs that need nothing but the days.
+#[derive(Debug, clap::Args)]
+pub struct VaultArg {
+    /// Read the days of this vault, without any configuration.
+    #[arg(long, value_name = "DIR")]
+    vault: Option<PathBuf>,
+}
+
+/// `[REPO] DAY...`: the repository may be left out where only one is configured.
+pub fn split(words: &[String], days: usize) -> (Option<&str>, &[String]) {
+    match words.split_first() {
+        Some((repository, rest)) if rest.len() == days => (Some(repository), rest),
+        _ => (None, words),
+    }
+}
+
+/// A repository's days, by the directory of its vault and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The repository.
+    pub name: String,
+    /// The directory that holds the repository's.
+    pub vault: PathBuf,
+    /// Where the configuration says that PostgreSQL's programs are.
+    pub bin_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// Opens the vault.
+    pub fn open(&self) -> Result<Vault, Failure> {
+        Ok(Vault::open(&self.vault, &self.name)?)
+    }
+
+    /// The day that a word means.
+    pub fn day(&self, which: &str, session: &Session) -> Result<Day, Failure> {
+        Ok(self.open()?.choose(which, session.now())?)
+    }
+}
+
+impl VaultArg {
+    /// Every repository, or the one that is named.
+    pub fn places(&self, session: &Session, name: Option<&str>) -> Result<Vec<Place>, Failure> {
+        if let Some(name) = name {
+            return self.place(session, Some(name)).map(|place| vec![place]);
+        }
+        self.all(session)
+    }
+
+    /// The one that is named, or the only one.
+    pub fn place(&self, session: &Session, name: Option<&str>) -> Result<Place, Failure> {
+        let mut all = self.all(session)?;
+        let at = chosen(all.iter().map(|place| place.name.as_str()), name, &self.whereabouts(session))?;
+        Ok(all.swap_remove(at))
+    }
+
+    fn whereabouts(&self, session: &Session) -> String {
+        self.vault.as_ref().unwrap_or(&session.config_path).display().to_string()
+    }
+
+    fn all(&self, session: &Session) -> Result<Vec<Place>, Failure> {
+        let Some(vault) = &self.vault else {
+            let config = session.config()?;
+            let place = |of: &Repository| Place {
+                name: of.name.clone(),
+                vault: of.vault.clone(),
+                bin_dir: of.database.as_ref().and_then(|database| database.bin_dir.clone()),
+            };
+            return Ok(config.repositories.values().map(place).collect());
+        };
+        let vault = std::path::absolute(vault).unwrap_or_else(|_| vault.clone());
+        let mut found = Vec::new();
+        for name in fs::names_in(&vault)? {
+            let directory = vault.join(&name);
+            if let (Some(name), true) = (name.to_str(), directory.join("days").is_dir()) {
+                found.push(Place { name: name.to_owned(), vault: vault.clone(), bin_dir: None });
+            }
+        }
+        // One level too deep is what a hand finds that looks for days: take it as it is meant.
+        if found.is_empty() && vault.join("days").is_dir() {
+            let name = vault.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.push(Place { name, vault: fs::parent_of(&vault).to_owned(), bin_dir: None });
+        }
+        if found.is_empty() {
+            let failure =
+                Failure::new(Kind::NotFound, format!("there is no repository in {}", vault.display()));
+            return Err(
+                failure.hint("a vault holds one directory for each repository, with its days in `days`")
+            );
+        }
+        Ok(found)
+    }
+}
 
 /// The configured repository of this name.
 pub fn repository<'a>(config: &'a Config, name: &str) -> Result<&'a Repository, Failure> {

@@ -1,31 +1,13 @@
 //! The daemon, as the verbs ask it.
 
 use super::failure::{Failure, Kind};
-use crate::api::client::{Client, Error};
+use crate::api::client::Client;
 use crate::api::wire::{Job, JobState};
 use crate::cli::session::Session;
 
 /// The daemon of the configuration.
 pub fn client(session: &Session) -> Result<Client, Failure> {
     Ok(Client::new(session.config()?.daemon.socket))
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        let kind = match error.code() {
-            Some("not_found" | "no_such_repository" | "no_such_day" | "no_such_job") => Kind::NotFound,
-            Some("already_running") => Kind::Locked,
-            _ => Kind::Failed,
-        };
-        let failure = Self::of(kind, &error);
-        match (&error, error.hint()) {
-            (_, Some(hint)) => failure.hint(hint),
-            (Error::NotRunning { .. }, None) => {
-                failure.hint("start it with `systemctl start daykeep`; `daykeep run` works without it")
-            }
-            _ => failure,
-        }
-    }
 }
 
 /// How a job that has ended is told: its line, or the failure that it is.

@@ -124,16 +124,6 @@ async fn until_done_or_told(request: &Request, session: &Session) -> Result<Outc
     })
 }
 
-impl From<run::Error> for Failure {
-    fn from(error: run::Error) -> Self {
-        let kind = match error {
-            run::Error::Locked { .. } => Kind::Locked,
-            run::Error::Cancelled => Kind::Failed,
-        };
-        Self::of(kind, &error)
-    }
-}
-
 /// What came of it.
 fn tell(outcome: Outcome, session: &Session) -> Result<(), Failure> {
     let (job, manifest, pruned) = match outcome {

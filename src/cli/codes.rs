@@ -1,0 +1,77 @@
+//! Which exit code and which hint every error of the library gets.
+
+use std::io::ErrorKind;
+
+use super::failure::{Failure, Kind};
+use super::output;
+use crate::api::client;
+use crate::database::ExportError;
+use crate::{fs, run, vault};
+
+impl From<fs::Error> for Failure {
+    fn from(error: fs::Error) -> Self {
+        let failure = Self::of(Kind::Failed, &error);
+        match error.kind() {
+            ErrorKind::PermissionDenied => {
+                failure.hint("run as root, or as the user that the daemon runs as")
+            }
+            ErrorKind::StorageFull => failure.hint("make room, or remove days with `daykeep prune`"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<vault::Error> for Failure {
+    fn from(error: vault::Error) -> Self {
+        match error {
+            vault::Error::File(error) => error.into(),
+            vault::Error::NoVault { .. } => Self::of(Kind::NotFound, &error),
+            vault::Error::NoSuchDay { .. } => {
+                Self::of(Kind::NotFound, &error).hint("`daykeep list` shows the days there are")
+            }
+            vault::Error::Locked { .. } => Self::of(Kind::Locked, &error)
+                .hint("it is free again when that process ends; `daykeep status` shows what it does"),
+            _ => Self::of(Kind::Failed, &error),
+        }
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::NoDatabase { .. } | ExportError::NoSuchDatabase { .. } => {
+                Self::of(Kind::NotFound, &error)
+            }
+            ExportError::Out(error) => output::gone(&error),
+            _ => Self::of(Kind::Failed, &error),
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        let kind = match error.code() {
+            Some("not_found" | "no_such_repository" | "no_such_day" | "no_such_job") => Kind::NotFound,
+            Some("already_running") => Kind::Locked,
+            _ => Kind::Failed,
+        };
+        let failure = Self::of(kind, &error);
+        match (&error, error.hint()) {
+            (_, Some(hint)) => failure.hint(hint),
+            (client::Error::NotRunning { .. }, None) => {
+                failure.hint("start it with `systemctl start daykeep`; `daykeep run` works without it")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<run::Error> for Failure {
+    fn from(error: run::Error) -> Self {
+        let kind = match error {
+            run::Error::Locked { .. } => Kind::Locked,
+            run::Error::Cancelled => Kind::Failed,
+        };
+        Self::of(kind, &error)
+    }
+}

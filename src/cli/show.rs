@@ -1,0 +1,138 @@
+//! `daykeep show`
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::figures::{self, Page};
+use super::place::{self, VaultArg};
+use super::session::Session;
+use crate::manifest::{DatabaseRecord, Manifest};
+use crate::vault::Day;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "daykeep show [OPTIONS] [REPO] <DAY>")]
+pub struct Args {
+    /// The repository (may be left out when there is only one) and the day: latest, current, dayN (N days before the
+    /// latest), a date, or a full name.
+    #[arg(value_names = ["REPO", "DAY"], num_args = 1..=2, required = true)]
+    words: Vec<String>,
+    #[command(flatten)]
+    vault: VaultArg,
+}
+
+/// Shows what a day says of itself.
+pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
+    let (repository, words) = place::split(&args.words, 1);
+    let which = words.first().map_or("latest", String::as_str);
+    let day = args.vault.place(session, repository)?.day(which, session)?;
+    if session.out.json {
+        return session.out.document(&json!({"path": day.path(), "manifest": day.manifest()}));
+    }
+    session.out.text(&shown(&day, session.now()).0)
+}
+
+fn shown(day: &Day, now: Timestamp) -> Page {
+    let manifest = day.manifest();
+    let mut page = Page::default();
+    let age = figures::age(manifest.freeze_point, now);
+    page.line(format!("day {} of {} ({age})", manifest.day, manifest.repository));
+    page.line(format!("  where      {}", day.path().display()));
+    page.line(format!("  shows      {:.3}", manifest.freeze_point));
+    let chain = if manifest.base {
+        "begins a chain".to_owned()
+    } else {
+        format!("of the chain from {}", manifest.base_day)
+    };
+    page.line(format!("  sequence   {}, {chain}", manifest.sequence));
+    let took = manifest.sealed.duration_since(manifest.started).as_secs_f64();
+    page.line(format!(
+        "  made       by {}, run {}, in {}",
+        manifest.made_by,
+        manifest.run,
+        figures::length(took)
+    ));
+    hold(manifest, &mut page);
+    if let Some(database) = &manifest.database {
+        databases(database, &mut page);
+    }
+    trees(manifest, &mut page);
+    for check in &manifest.checks {
+        page.line(format!(
+            "check {}: {}, {} missing",
+            check.name,
+            figures::count(check.rows, "row"),
+            check.missing
+        ));
+    }
+    page
+}
+
+fn hold(manifest: &Manifest, page: &mut Page) {
+    let hold = &manifest.hold;
+    let length = figures::length(hold.held_seconds);
+    let by = if hold.paused_by_us {
+        "paused by daykeep"
+    } else {
+        "stopped by somebody else before the run, and left so"
+    };
+    page.line(format!("hold {}: {length}, {by}", hold.adapter));
+    for proof in &hold.proofs {
+        page.line(format!("  proof      {proof}"));
+    }
+}
+
+fn databases(database: &DatabaseRecord, page: &mut Page) {
+    page.line(format!(
+        "PostgreSQL {}: {} new of {}",
+        database.server_version_text,
+        figures::size(database.new_bytes),
+        figures::size(database.stored_bytes)
+    ));
+    page.line(format!("  pg_dump    {}", database.pg_dump_version));
+    if !database.wal_begin.is_empty() {
+        page.line(format!("  WAL        {} to {}", database.wal_begin, database.wal_end));
+    }
+    let heading = ["  DATABASE", "ENCODING", "TABLES", "IN REST", "ROWS", "TEXT"];
+    let rows = database
+        .databases
+        .iter()
+        .map(|entry| {
+            vec![
+                format!("  {}", figures::name(entry.name.as_bytes())),
+                entry.encoding.clone(),
+                entry.tables.to_string(),
+                entry.rest_tables.to_string(),
+                entry.rows.to_string(),
+                figures::size(entry.row_bytes),
+            ]
+        })
+        .collect();
+    page.0.push_str(&figures::table(&heading, &[2, 3, 4, 5], rows));
+}
+
+fn trees(manifest: &Manifest, page: &mut Page) {
+    if manifest.trees.is_empty() {
+        return;
+    }
+    page.line("trees");
+    let heading = ["  TREE", "FILES", "SIZE", "COPIED", "LINKED", "NEW", "FENCE", "SOURCE"];
+    let rows = manifest
+        .trees
+        .iter()
+        .map(|(name, tree)| {
+            vec![
+                format!("  {name}"),
+                tree.files.to_string(),
+                figures::size(tree.bytes),
+                tree.copied_files.to_string(),
+                tree.linked_files.to_string(),
+                figures::size(tree.copied_bytes),
+                format!("{} {}ms", tree.fence, tree.fence_ms),
+                tree.source.clone(),
+            ]
+        })
+        .collect();
+    page.0.push_str(&figures::table(&heading, &[1, 2, 3, 4, 5], rows));
+}
