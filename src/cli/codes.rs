@@ -6,7 +6,7 @@ use super::failure::{Failure, Kind};
 use super::output;
 use crate::api::client;
 use crate::database::ExportError;
-use crate::{fs, run, vault};
+use crate::{fs, hold, journal, run, vault};
 
 impl From<fs::Error> for Failure {
     fn from(error: fs::Error) -> Self {
@@ -31,6 +31,27 @@ impl From<vault::Error> for Failure {
             }
             vault::Error::Locked { .. } => Self::of(Kind::Locked, &error)
                 .hint("it is free again when that process ends; `daykeep status` shows what it does"),
+            _ => Self::of(Kind::Failed, &error),
+        }
+    }
+}
+
+impl From<hold::Error> for Failure {
+    fn from(error: hold::Error) -> Self {
+        match error {
+            hold::Error::File(error) => error.into(),
+            hold::Error::Busy { .. } => Self::of(Kind::Busy, &error),
+            hold::Error::Locked { .. } => Self::of(Kind::Locked, &error),
+            _ => Self::of(Kind::Failed, &error),
+        }
+    }
+}
+
+impl From<journal::Error> for Failure {
+    fn from(error: journal::Error) -> Self {
+        match error {
+            journal::Error::File(error) => error.into(),
+            journal::Error::NoSuchJob { .. } => Self::of(Kind::NotFound, &error),
             _ => Self::of(Kind::Failed, &error),
         }
     }

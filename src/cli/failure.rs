@@ -123,6 +123,12 @@ impl Failure {
         self.kind
     }
 
+    /// The sentence.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.error
+    }
+
     /// Whether there is nothing left to say.
     #[must_use]
     pub fn is_told(&self) -> bool {

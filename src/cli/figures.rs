@@ -46,9 +46,9 @@ pub fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).to_string()
 }
 
-/// An instant in a time zone, with its UTC offset: `2026-11-22 01:00:00 +01:00`.
+/// An instant in a time zone, with its UTC offset: `2026-11-22 01:00:00+01:00`.
 pub fn instant(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string()
 }
 
 /// A name as a terminal can show it: what is not text or would move the cursor is escaped.
@@ -135,8 +135,8 @@ mod tests {
     #[test]
     fn instants_have_their_offset() {
         let zone = TimeZone::get("Europe/Berlin").expect("a zone");
-        assert_eq!(instant(at("2026-07-01T00:00:00Z"), &zone), "2026-07-01 02:00:00 +02:00");
-        assert_eq!(instant(at("2026-11-21T00:00:00Z"), &zone), "2026-11-21 01:00:00 +01:00");
+        assert_eq!(instant(at("2026-07-01T00:00:00Z"), &zone), "2026-07-01 02:00:00+02:00");
+        assert_eq!(instant(at("2026-11-21T00:00:00Z"), &zone), "2026-11-21 01:00:00+01:00");
     }
 
     #[test]

@@ -9,18 +9,22 @@ mod diff;
 mod export;
 mod failure;
 mod figures;
+mod guard;
 mod list;
 mod man;
+mod offline;
 mod output;
 mod place;
 mod progress;
 mod prune;
+mod release;
 mod remote;
 mod run;
 mod schedule;
 mod session;
 mod show;
 mod signals;
+mod status;
 mod watch;
 
 use std::ffi::OsString;
@@ -77,6 +81,8 @@ struct Global {
 enum Verb {
     /// Keep a day of a repository now.
     Run(run::Args),
+    /// Show how old the newest days are, and how everything stands.
+    Status(status::Args),
     /// Show what the daemon does, as it does it.
     Watch(watch::Args),
     /// Ask the daemon to stop a job.
@@ -91,6 +97,8 @@ enum Verb {
     Export(export::Args),
     /// Remove the days that no keep rule keeps.
     Prune(prune::Args),
+    /// Set running again what a killed run left paused.
+    Release(release::Args),
     /// Show when the next runs are due.
     Schedule(schedule::Args),
     /// Check or show the configuration.
@@ -99,11 +107,18 @@ enum Verb {
     Completions(completions::Args),
     /// Write the manual pages.
     Man(man::Args),
+    /// The process that releases a repository when the run that paused it dies.
+    #[command(hide = true)]
+    Guard(guard::Args),
 }
 
 /// The program: parses, does, tells, and gives the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // The guard lies in wait for the whole hold: it takes up nothing that it does not need.
+    if let Some(record) = guard::record_of(&arguments) {
+        return guard::keep(&record);
+    }
     let parsed = command().try_get_matches_from(&arguments).and_then(|matches| {
         Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
     });
@@ -128,6 +143,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Run(args) => run::perform(&args, session),
+        Verb::Status(args) => status::perform(&args, session),
         Verb::Watch(args) => watch::perform(&args, session),
         Verb::Cancel(args) => cancel::perform(&args, session),
         Verb::List(args) => list::perform(&args, session),
@@ -135,10 +151,12 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Diff(args) => diff::perform(&args, session),
         Verb::Export(args) => export::perform(&args, session),
         Verb::Prune(args) => prune::perform(&args, session),
+        Verb::Release(args) => release::perform(&args, session),
         Verb::Schedule(args) => schedule::perform(&args, session),
         Verb::Config(args) => config::perform(&args, session),
         Verb::Completions(args) => completions::perform(&args, session),
         Verb::Man(args) => man::perform(&args, session),
+        Verb::Guard(args) => guard::perform(&args),
     }
 }
 

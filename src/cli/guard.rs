@@ -1,0 +1,50 @@
+//! `daykeep guard`: the process that releases a repository when the run that paused it dies.
+//!
+//! A run starts it before it pauses anything. It must go on when everything else is killed, so it is as small as it can be: one thread,
+//! no argument parser, no configuration.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::failure::Failure;
+use super::output::Output;
+use super::session;
+use crate::hold;
+
+/// The arguments, as the help shows them; [`record_of`] reads them.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The hold's record.
+    record: PathBuf,
+}
+
+/// The record's path, if the command line asks for a guard in the way in which a run does.
+pub fn record_of(arguments: &[OsString]) -> Option<PathBuf> {
+    match arguments {
+        [_, verb, record] if verb == "guard" && !record.to_string_lossy().starts_with('-') => {
+            Some(record.into())
+        }
+        _ => None,
+    }
+}
+
+/// Guards, and gives the exit code.
+pub fn keep(record: &Path) -> ExitCode {
+    match guard(record) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            Output { json: false, quiet: false }.failure(&failure);
+            ExitCode::from(failure.kind().code())
+        }
+    }
+}
+
+/// The same when options stood before the verb.
+pub fn perform(args: &Args) -> Result<(), Failure> {
+    guard(&args.record)
+}
+
+fn guard(record: &Path) -> Result<(), Failure> {
+    session::wait_for(async { hold::guard(record).await.map_err(Failure::from) })
+}

@@ -1,0 +1,102 @@
+//! `daykeep status`
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::figures::{self, Page};
+use super::offline;
+use super::session::{Session, wait_for};
+use crate::api::client::{Client, Error};
+use crate::api::wire::{ConfigStatus, Job, JobState, RepositoryStatus, Status};
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this repository.
+    repository: Option<String>,
+}
+
+/// Shows how everything stands: from the daemon, or without one from the vaults and the journal.
+pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
+    let config = session.config()?;
+    if let Some(name) = &args.repository {
+        super::place::repository(&config, name)?;
+    }
+    let client = Client::new(&config.daemon.socket);
+    let answer = wait_for(async { Ok(client.status().await) })?;
+    let (mut repositories, daemon, reloaded) = match answer {
+        Ok(Status { repositories, daemon, config, .. }) => (repositories, Some(daemon), Some(config)),
+        Err(error @ (Error::NotRunning { .. } | Error::Denied { .. })) => {
+            let without = match error {
+                Error::NotRunning { .. } => "no daemon is running, so nothing starts by schedule".to_owned(),
+                error => error.to_string(),
+            };
+            session.out.say(&format!("{without}; this is from the vaults and the journal"));
+            (offline::repositories(&config, session.now())?, None, None)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    repositories.retain(|repository| args.repository.as_ref().is_none_or(|name| *name == repository.name));
+    if session.out.json {
+        return session.out.document(&json!({
+            "now": session.now(),
+            "held": repositories.iter().any(|repository| repository.held),
+            "repositories": repositories,
+            "daemon": daemon,
+            "config": reloaded,
+        }));
+    }
+    let mut page = Page::default();
+    for repository in &repositories {
+        show(repository, session.now(), &mut page);
+    }
+    if let Some(ConfigStatus { error: Some(error), .. }) = reloaded {
+        session.out.warn(&format!("the daemon still runs with an older configuration: {error}"));
+    }
+    session.out.text(&page.0)
+}
+
+fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
+    let name = &repository.name;
+    page.line(match &repository.newest_day {
+        Some(day) => format!("{name}: newest day {} ({})", figures::age(day.freeze_point, now), day.name),
+        None => format!("{name}: NO DAY YET"),
+    });
+    if let Some(error) = &repository.vault_error {
+        page.line(format!("  vault         {error}"));
+    }
+    page.line(format!("  held          {}", if repository.held { "YES" } else { "no" }));
+    match (&repository.running, &repository.last_attempt) {
+        (Some(job), _) => page.line(format!("  running       {}", running(job, now))),
+        (None, Some(job)) => page.line(format!("  last attempt  {}", attempt(job, now))),
+        (None, None) => page.line("  last attempt  none"),
+    }
+    page.line(match &repository.next_run {
+        Some(next) => {
+            format!("  next run      {}, {}", next.local.replacen('T', " ", 1), figures::age(next.at, now))
+        }
+        None => "  next run      only by hand".to_owned(),
+    });
+}
+
+fn running(job: &Job, now: Timestamp) -> String {
+    let phase = job.phase.map(|phase| format!(", {}", super::progress::title(phase))).unwrap_or_default();
+    let so_far = match (job.current, job.total) {
+        (current, Some(total)) if total > 0 => {
+            format!(" ({}%)", u128::from(current) * 100 / u128::from(total))
+        }
+        _ => String::new(),
+    };
+    format!("job {} since {}, by {}{phase}{so_far}", job.id, figures::age(job.started, now), job.started_by)
+}
+
+fn attempt(job: &Job, now: Timestamp) -> String {
+    let word = match job.state {
+        JobState::Failed => "FAILED",
+        state => state.word(),
+    };
+    let when = figures::age(job.ended.unwrap_or(job.started), now);
+    let error = job.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    format!("{word} {when} (job {}, by {}){error}", job.id, job.started_by)
+}
