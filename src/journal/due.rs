@@ -1,5 +1,6 @@
 //! `<state>/<repository>/schedule.json`: the last due instant that was handled. Comparing it with the schedule finds the
-//! runs that were missed while the machine was off.
+//! runs that were missed while the machine was off. It carries the schedule that it is for, and says nothing under another
+//! one: a change from 01:00 to 03:00 at noon is no missed run.
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +13,21 @@ use crate::journal::Error;
 #[derive(Serialize, Deserialize)]
 struct Handled {
     last_due: Timestamp,
+    #[serde(default)]
+    schedule: String,
 }
 
-/// The last due instant of the repository that was handled; None when there was none yet.
+/// The last due instant of the repository that was handled under this schedule (its pattern and zone); None when there
+/// was none yet.
 ///
 /// # Errors
 /// The file is there and cannot be read.
-pub fn last_due(state_dir: &Path, repository: &str) -> Result<Option<Timestamp>, Error> {
+pub fn last_due(state_dir: &Path, repository: &str, schedule: &str) -> Result<Option<Timestamp>, Error> {
     let path = path(state_dir, repository);
     let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
     let handled: Handled =
         serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
-    Ok(Some(handled.last_due))
+    Ok((handled.schedule == schedule).then_some(handled.last_due))
 }
 
 /// Remembers that the run due at `due` is being handled: durable before the run begins, so that a run that crashes the
@@ -31,10 +35,10 @@ pub fn last_due(state_dir: &Path, repository: &str) -> Result<Option<Timestamp>,
 ///
 /// # Errors
 /// It cannot be written.
-pub fn set_last_due(state_dir: &Path, repository: &str, due: Timestamp) -> Result<(), Error> {
+pub fn set_last_due(state_dir: &Path, repository: &str, schedule: &str, due: Timestamp) -> Result<(), Error> {
     let path = path(state_dir, repository);
     fs::create_dir_durable(fs::parent_of(&path))?;
-    let text = serde_json::to_vec(&Handled { last_due: due })
+    let text = serde_json::to_vec(&Handled { last_due: due, schedule: schedule.to_owned() })
         .map_err(|source| Error::Write { path: path.clone(), source })?;
     Ok(fs::write_durable(&path, &text)?)
 }
