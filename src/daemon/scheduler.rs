@@ -1,0 +1,387 @@
+//! The loop that everything of the daemon passes through: time, signals, questions that change something, runs that end.
+//!
+//! It never waits for anything else, so that its sign of life to the watchdog means what it says.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::server::Refusal;
+use crate::api::wire::JobState;
+use crate::config::{self, Config};
+use crate::daemon::job::{Ended, Order, carry_out};
+use crate::daemon::plan::{Plan, StartedBy, Step};
+use crate::daemon::signals::{Asked, Signals};
+use crate::daemon::state::{Start, State};
+use crate::daemon::timer::{Fired, Timer};
+use crate::daemon::{leftover, notify};
+use crate::journal;
+
+/// How often the status line follows a run.
+const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// How long runs may take to release their repository and end, once the daemon is to stop. The unit's TimeoutStopSec is
+/// longer.
+const STOP_PATIENCE: Duration = Duration::from_secs(240);
+/// How often a hold of an earlier life that could not be released is looked at again.
+const LEFTOVERS_EVERY: Duration = Duration::from_secs(60);
+/// How long to wait before a stamp that could not be written is tried again.
+const STAMP_AGAIN: Duration = Duration::from_secs(30);
+
+/// The loop's own state.
+#[derive(Debug)]
+pub struct Scheduler {
+    state: Arc<State>,
+    guard: PathBuf,
+    timer: Timer,
+    starts: mpsc::Receiver<Start>,
+    plans: BTreeMap<String, Plan>,
+    running: BTreeMap<String, CancellationToken>,
+    runs: JoinSet<Ended>,
+    leftovers: leftover::Leftovers,
+    status: String,
+}
+
+impl Scheduler {
+    /// A loop for the configuration in `state`. `died` are the repositories whose scheduled run was going on when daykeep
+    /// died.
+    ///
+    /// # Errors
+    /// The kernel gives no timer.
+    pub fn new(
+        state: Arc<State>,
+        guard: PathBuf,
+        starts: mpsc::Receiver<Start>,
+        leftovers: leftover::Leftovers,
+        died: &[String],
+    ) -> io::Result<Self> {
+        let mut scheduler = Self {
+            timer: Timer::new()?,
+            state,
+            guard,
+            starts,
+            plans: BTreeMap::new(),
+            running: BTreeMap::new(),
+            runs: JoinSet::new(),
+            leftovers,
+            status: String::new(),
+        };
+        scheduler.make_plans();
+        let now = scheduler.state.clock.now();
+        for repository in died {
+            if let Some(plan) = scheduler.plans.get_mut(repository) {
+                plan.died(now);
+            }
+        }
+        Ok(scheduler)
+    }
+
+    /// Turns until a signal says stop and every run has ended; false when some had not after [`STOP_PATIENCE`].
+    ///
+    /// # Errors
+    /// The kernel's timer fails.
+    pub async fn turn(mut self, mut signals: Signals) -> io::Result<bool> {
+        let heartbeat = notify::watchdog();
+        loop {
+            let wait = self.begin_what_is_due();
+            self.timer.set(wait)?;
+            self.show();
+            notify::alive();
+            tokio::select! {
+                fired = self.timer.fired() => {
+                    if fired? == Fired::ClockSet {
+                        tracing::info!("the clock was set: what is due is looked at anew");
+                    }
+                }
+                asked = signals.next() => match asked {
+                    Asked::Reload { sender } => self.reload(&sender),
+                    Asked::Stop { signal, sender } => {
+                        tracing::info!("{signal}{sender}: stopping");
+                        return Ok(self.wind_up(signals, heartbeat).await);
+                    }
+                },
+                Some(start) = self.starts.recv() => self.asked_to_start(start),
+                Some(ended) = self.runs.join_next() => self.ended(ended),
+                () = pause(heartbeat) => {}
+                () = pause((!self.running.is_empty()).then_some(STATUS_EVERY)) => {}
+                () = pause(self.leftovers.is_any().then_some(LEFTOVERS_EVERY)) => {
+                    self.leftovers.try_again(&self.state);
+                }
+            }
+        }
+    }
+
+    /// Begins the runs whose time has come; gives the instant of the next.
+    fn begin_what_is_due(&mut self) -> Option<Timestamp> {
+        let mut next: Option<Timestamp> = None;
+        let names: Vec<String> = self.plans.keys().cloned().collect();
+        for name in names {
+            let wait = if self.running.contains_key(&name) { None } else { self.step(&name) };
+            next = [next, wait].into_iter().flatten().min();
+            let planned = self.plans.get(&name).and_then(|plan| plan.next_run(self.state.clock.now()));
+            self.state.plan(&name, planned);
+        }
+        next
+    }
+
+    fn step(&mut self, name: &str) -> Option<Timestamp> {
+        let now = self.state.clock.now();
+        loop {
+            let step = self.plans.get(name)?.step(now);
+            match step {
+                Step::Wait(until) => return until,
+                Step::Restamp(stamp) => {
+                    tracing::warn!(
+                        "{name}: the clock ran ahead when the last run was made; scheduling from now"
+                    );
+                    if !self.stamp(name, stamp) {
+                        return now.checked_add(STAMP_AGAIN).ok();
+                    }
+                }
+                Step::Run { why, due } => {
+                    if due.is_some_and(|due| !self.stamp(name, due)) {
+                        return now.checked_add(STAMP_AGAIN).ok();
+                    }
+                    if let (StartedBy::CatchUp, Some(due)) = (why, due) {
+                        tracing::warn!("{name}: the run due at {due} was missed and begins now");
+                    }
+                    self.begin(name, why.word().to_owned(), None);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Puts an instant on disk as handled. False when the disk refuses: then nothing is begun, or it might come twice.
+    fn stamp(&mut self, name: &str, handled: Timestamp) -> bool {
+        let config = self.state.config();
+        let Some(schedule) = config.repositories.get(name).and_then(|found| found.schedule.as_ref()) else {
+            return false;
+        };
+        match journal::set_last_due(&config.state_dir, name, &words(schedule), handled) {
+            Ok(()) => {
+                if let Some(plan) = self.plans.get_mut(name) {
+                    plan.handled(handled);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!("{name}: no run is begun: {error}");
+                false
+            }
+        }
+    }
+
+    fn begin(&mut self, name: &str, started_by: String, asker: Option<oneshot::Sender<Result<u64, String>>>) {
+        let config = self.state.config();
+        let Some(repository) = config.repositories.get(name) else {
+            return;
+        };
+        if let Some(plan) = self.plans.get_mut(name) {
+            plan.begins();
+        }
+        let cancel = CancellationToken::new();
+        self.running.insert(name.to_owned(), cancel.clone());
+        let order = Order {
+            repository: repository.clone(),
+            state_dir: config.state_dir.clone(),
+            guard: self.guard.clone(),
+            started_by,
+            cancel,
+            asker,
+        };
+        self.runs.spawn(carry_out(order, Arc::clone(&self.state)));
+    }
+
+    fn asked_to_start(&mut self, start: Start) {
+        let Start { repository, user, reply } = start;
+        let answer = if self.state.is_stopping() {
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping"))
+        } else if !self.plans.contains_key(&repository) {
+            Err(Refusal::no_such_repository(&repository))
+        } else if self.running.contains_key(&repository) {
+            Err(self.already_running(&repository))
+        } else {
+            let (asker, number) = oneshot::channel();
+            tracing::info!("{repository}: {user} starts a run");
+            self.begin(&repository, user, Some(asker));
+            Ok(number)
+        };
+        // Whoever asked went away: the run goes on.
+        let _ = reply.send(answer);
+    }
+
+    fn already_running(&self, repository: &str) -> Refusal {
+        let jobs = self.state.jobs();
+        let job = jobs.iter().find(|job| job.repository == repository && job.state == JobState::Running);
+        let (which, hint) = job.map_or_else(
+            || ("a run".to_owned(), "GET /v1/status shows it".to_owned()),
+            |job| (format!("job {}", job.id), format!("GET /v1/jobs/{} shows how far it is", job.id)),
+        );
+        Refusal::new(StatusCode::CONFLICT, "already_running", format!("{which} of {repository} is going on"))
+            .hint(hint)
+    }
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ended { repository, skipped } = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!("a run's task broke off: {error}");
+                return;
+            }
+        };
+        self.running.remove(&repository);
+        let config = self.state.config();
+        let retry = config.repositories.get(&repository).and_then(|found| found.hold.retry_after);
+        if let (true, Some(after), Some(plan)) = (skipped, retry, self.plans.get_mut(&repository)) {
+            plan.skipped(self.state.clock.now(), after);
+        }
+    }
+
+    fn reload(&mut self, sender: &str) {
+        tracing::info!("SIGHUP{sender}: reading the configuration");
+        notify::reloading();
+        let before = self.state.config();
+        match config::load(&before.path) {
+            Ok(config) => {
+                warn_of_what_stays(&before, &config);
+                // The sockets and records of this life stay where they are.
+                let daemon = config::Daemon { socket: before.daemon.socket.clone(), ..config.daemon.clone() };
+                let state_dir = before.state_dir.clone();
+                self.state.configured(Ok(Config { state_dir, daemon, ..config }));
+                self.make_plans();
+                tracing::info!("the new configuration is in force");
+            }
+            Err(error) => {
+                tracing::error!(
+                    "the configuration is refused, the one before it stays in force:\n{}",
+                    error.render(false)
+                );
+                self.state.configured(Err(brief(&error)));
+            }
+        }
+        notify::ready();
+    }
+
+    /// Plans for the configuration in force; what was waited for still is.
+    fn make_plans(&mut self) {
+        let config = self.state.config();
+        let now = self.state.clock.now();
+        let mut plans = BTreeMap::new();
+        for (name, repository) in &config.repositories {
+            let schedule = repository.schedule.as_ref();
+            let handled = schedule.map_or(now, |schedule| first_stamp(&config, name, schedule, now));
+            match Plan::new(schedule, handled) {
+                Ok(mut plan) => {
+                    if let Some(before) = self.plans.get(name) {
+                        plan.inherit(before);
+                    }
+                    plans.insert(name.clone(), plan);
+                }
+                Err(error) => tracing::error!("{name}: nothing is scheduled: {error}"),
+            }
+        }
+        for name in self.plans.keys().filter(|name| !plans.contains_key(*name)) {
+            self.state.plan(name, None);
+        }
+        self.plans = plans;
+    }
+
+    /// The status line of the service manager, when it changes.
+    fn show(&mut self) {
+        let jobs = self.state.jobs();
+        let next = self.plans.keys().filter_map(|name| Some((name.as_str(), self.state.next_run(name)?)));
+        let next = next.min_by_key(|(_, next)| next.at);
+        let config_error = self.state.config_status().error;
+        let next = next.as_ref().map(|(name, next)| (*name, next));
+        let mut line = notify::summary(&jobs, next, config_error.as_deref());
+        if self.state.is_stopping() {
+            line = format!("stopping; {line}");
+        }
+        if line != self.status {
+            notify::status(&line);
+            self.status = line;
+        }
+    }
+
+    /// Stops: every run is cancelled and waited for, so that its repository is released before the process ends.
+    async fn wind_up(&mut self, mut signals: Signals, heartbeat: Option<Duration>) -> bool {
+        self.state.stop();
+        notify::stopping();
+        for cancel in self.running.values() {
+            cancel.cancel();
+        }
+        let begun = self.state.clock.monotonic();
+        while !self.runs.is_empty() {
+            self.show();
+            notify::alive();
+            let left = STOP_PATIENCE.saturating_sub(self.state.clock.monotonic().saturating_sub(begun));
+            tokio::select! {
+                Some(ended) = self.runs.join_next() => self.ended(ended),
+                Some(start) = self.starts.recv() => self.asked_to_start(start),
+                _ = signals.next() => {}
+                () = pause(Some(heartbeat.unwrap_or(STATUS_EVERY).min(STATUS_EVERY))) => {}
+                () = tokio::time::sleep(left) => {
+                    tracing::error!("a run did not end in time; the guard of its hold releases the repository");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The pattern and zone of a schedule as they are stamped.
+fn words(schedule: &config::Schedule) -> String {
+    format!("{} {}", schedule.cron, schedule.timezone)
+}
+
+/// Up to where a schedule was handled. One that was not seen before is handled up to now.
+fn first_stamp(config: &Config, name: &str, schedule: &config::Schedule, now: Timestamp) -> Timestamp {
+    match journal::last_due(&config.state_dir, name, &words(schedule)) {
+        Ok(Some(handled)) => return handled,
+        Ok(None) => {}
+        Err(error) => tracing::warn!("{name}: missed runs cannot be known: {error}"),
+    }
+    if let Err(error) = journal::set_last_due(&config.state_dir, name, &words(schedule), now) {
+        tracing::warn!("{name}: a run missed from now on will not be known: {error}");
+    }
+    now
+}
+
+fn warn_of_what_stays(before: &Config, config: &Config) {
+    if before.daemon.socket != config.daemon.socket {
+        tracing::warn!("the socket stays at {} until the next start", before.daemon.socket.display());
+    }
+    if before.state_dir != config.state_dir {
+        tracing::warn!("the records stay in {} until the next start", before.state_dir.display());
+    }
+}
+
+/// The first thing that is wrong, and how many more there are.
+fn brief(error: &config::Error) -> String {
+    let problems = error.problems();
+    let Some(first) = problems.first() else {
+        return error.to_string();
+    };
+    let place = if first.line > 0 { format!("line {}: ", first.line) } else { String::new() };
+    match problems.len() {
+        1 => format!("{place}{}", first.message),
+        count => format!("{place}{} (and {} more)", first.message, count - 1),
+    }
+}
+
+/// A pause, or for ever.
+async fn pause(length: Option<Duration>) {
+    match length {
+        Some(length) => tokio::time::sleep(length).await,
+        None => std::future::pending().await,
+    }
+}
