@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use daykeep::config::{self, Adapter, Config, Databases, OnBusy};
 use daykeep::retention::Rules;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -125,7 +126,7 @@ fn keys_of_the_reference() -> Vec<(String, String)> {
     let mut keys = Vec::new();
     for line in config::reference().lines() {
         if let Some(title) = line.strip_prefix("### ") {
-            section = title.trim_matches(['`', '[', ']']).to_owned();
+            title.trim_matches(['`', '[', ']']).clone_into(&mut section);
         } else if let Some(key) = line.strip_prefix("| `").and_then(|rest| rest.split('`').next()) {
             keys.push((section.clone(), key.to_owned()));
         }
@@ -234,7 +235,7 @@ fn exceptions_come_before_what_they_are_excepted_from() {
         .iter()
         .map(|rule| format!("{} {}", if rule.include { '+' } else { '-' }, rule.pattern))
         .collect();
-    assert_eq!(filters, ["+ /gold/", "+ /gold/**", "- *"]);
+    assert_eq!(filters, ["+ /gold/***", "- *"]);
     let same = parse(&format!("{LEAST}filter = [\"+ /gold/***\", \"- *\"]\n"));
     assert_eq!(same.repositories, config.repositories);
 }
@@ -343,4 +344,41 @@ fn a_terminal_gets_colours_and_the_same_words() {
     let coloured = error.render(true);
     assert!(coloured.contains("\u{1b}["), "{coloured}");
     assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), error.render(false));
+}
+
+/// A right file with a stretch of it replaced by something else.
+fn spoiled() -> impl Strategy<Value = String> {
+    let whole = uncommented(&config::generate());
+    let length = whole.len();
+    let other = prop_oneof![
+        Just(String::new()),
+        "[\\[\\]{}=\"'.,#\\\\\n ]{1,4}",
+        "(\"|\"\"\"|'''|\r\n|\u{feff}|\u{1f5c4}|ä|0|true|\\[\\[)",
+        any::<char>().prop_map(String::from),
+    ];
+    (0..length, 0..40_usize, other).prop_map(move |(start, count, other)| {
+        let (start, end) = (whole.floor_char_boundary(start), whole.floor_char_boundary(start + count));
+        format!("{}{other}{}", &whole[..start], &whole[end..])
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is wrong, it is told with a place in the file; what is taken can be written and read again.
+    #[test]
+    fn no_mistake_is_too_strange_to_be_told(text in spoiled()) {
+        match config::parse(Path::new("daykeep.toml"), &text) {
+            Ok(config) => assert_eq!(parse(&config.as_toml()), config),
+            Err(error) => {
+                let lines = text.lines().count() + 1;
+                let said = error.render(false);
+                for problem in error.problems() {
+                    assert!((1..=lines).contains(&problem.line) && problem.column >= 1, "{problem:?}");
+                    let place = format!("daykeep.toml:{}:{}", problem.line, problem.column);
+                    assert!(said.contains(&place), "{place} is not in\n{said}");
+                }
+            }
+        }
+    }
 }

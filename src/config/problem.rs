@@ -106,6 +106,12 @@ impl Report {
         hidden: &[Range<usize>],
         broken: bool,
     ) -> Self {
+        // What is missing at the end of the file is missed at the end of what is there.
+        let end = text.trim_end_matches(['\n', '\r']).len();
+        for fault in &mut faults {
+            fault.span =
+                fault.span.start.min(end)..fault.span.end.min(text.len()).max(fault.span.start.min(end));
+        }
         faults.sort_by_key(|fault| (fault.span.start, fault.span.end));
         faults.dedup();
         Self { path: path.to_owned(), text: masked(text, hidden, broken), faults }

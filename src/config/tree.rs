@@ -18,7 +18,8 @@ pub struct Tree {
 }
 
 /// One filter rule, with rsync's anchoring: a leading `/` anchors at the tree's root, a trailing `/` means directories only, `*`
-/// stops at `/`, `**` does not, a pattern with a `/` inside is matched against the path's end, else against the name.
+/// stops at `/`, `**` does not, a pattern with a `/` inside is matched against the path's end, else against the name; `/***` at
+/// the end is the directory and everything in it. Its syntax is right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// Include or exclude.

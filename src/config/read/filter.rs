@@ -4,7 +4,7 @@ use crate::config::Filter;
 use crate::config::value::Value;
 
 /// `+ PATTERN` or `- PATTERN`.
-pub(crate) fn rule(value: &Value<'_>) -> Option<Vec<Filter>> {
+pub(crate) fn rule(value: &Value<'_>) -> Option<Filter> {
     let text = value.text()?;
     let (include, start) = match text.as_bytes() {
         [b'+', b' ', ..] => (true, 2),
@@ -20,7 +20,7 @@ pub(crate) fn rule(value: &Value<'_>) -> Option<Vec<Filter>> {
 }
 
 /// A pattern alone.
-pub(crate) fn pattern(value: &Value<'_>, include: bool) -> Option<Vec<Filter>> {
+pub(crate) fn pattern(value: &Value<'_>, include: bool) -> Option<Filter> {
     let text = value.text()?;
     if text.starts_with("+ ") || text.starts_with("- ") {
         return value.wrong(
@@ -31,7 +31,7 @@ pub(crate) fn pattern(value: &Value<'_>, include: bool) -> Option<Vec<Filter>> {
     checked(value, &text, 0, include)
 }
 
-fn checked(value: &Value<'_>, text: &str, start: usize, include: bool) -> Option<Vec<Filter>> {
+fn checked(value: &Value<'_>, text: &str, start: usize, include: bool) -> Option<Filter> {
     let pattern = &text[start..];
     if let Some((at, message, help)) = fault_of(pattern) {
         let end = pattern[at..].chars().next().map_or(at, |c| at + c.len_utf8());
@@ -42,21 +42,16 @@ fn checked(value: &Value<'_>, text: &str, start: usize, include: bool) -> Option
             help.map(str::to_owned),
         );
     }
-    Some(expand(pattern, include))
-}
-
-/// As in rsync, `dir/***` is the directory and everything in it: `dir/` and `dir/**`.
-fn expand(pattern: &str, include: bool) -> Vec<Filter> {
-    let rule = |pattern: String| Filter { include, pattern };
-    match pattern.strip_suffix("/***") {
-        Some(directory) if !directory.is_empty() => {
-            vec![rule(format!("{directory}/")), rule(format!("{directory}/**"))]
-        }
-        _ => vec![rule(pattern.to_owned())],
-    }
+    Some(Filter { include, pattern: pattern.to_owned() })
 }
 
 type PatternFault = (usize, &'static str, Option<&'static str>);
+
+/// The classes of characters that rsync knows.
+const CLASSES: [&str; 12] = [
+    "alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper",
+    "xdigit",
+];
 
 /// What is wrong with a pattern, and where in it.
 fn fault_of(pattern: &str) -> Option<PatternFault> {
@@ -83,7 +78,8 @@ fn fault_of(pattern: &str) -> Option<PatternFault> {
         }
         at += name.len() + 1;
     }
-    fault_of_wildcards(pattern)
+    // Without a wildcard, a backslash is an ordinary character.
+    if pattern.contains(['*', '?', '[']) { fault_of_wildcards(pattern) } else { None }
 }
 
 fn fault_of_wildcards(pattern: &str) -> Option<PatternFault> {
@@ -120,8 +116,22 @@ fn fault_of_set(
         match c {
             ']' if !first => return None,
             '/' => return Some((at, "has a `/` in a set", Some("a set matches one character of a name"))),
+            _ if !c.is_ascii() => {
+                let help = "a set matches one byte: write a rule for each of these characters";
+                return Some((at, "has a character in a set that is more than one byte", Some(help)));
+            }
             '[' if rest.next_if(|(_, next)| *next == ':').is_some() => {
-                if !skip_class(rest) {
+                let name: String = std::iter::from_fn(|| rest.next_if(|(_, c)| c.is_ascii_alphanumeric()))
+                    .map(|(_, c)| c)
+                    .collect();
+                if !CLASSES.contains(&name.as_str()) {
+                    return Some((
+                        at,
+                        "has an unknown class in a set",
+                        Some("known are [:alpha:], [:digit:] and so on"),
+                    ));
+                }
+                if rest.next_if(|(_, c)| *c == ':').is_none() || rest.next_if(|(_, c)| *c == ']').is_none() {
                     return Some(unclosed);
                 }
                 low = None;
@@ -155,19 +165,9 @@ fn fault_of_set(
     }
 }
 
-/// Skips `alpha:]` of a `[:alpha:]`.
-fn skip_class(rest: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> bool {
-    while let Some((_, c)) = rest.next() {
-        if c == ':' && rest.next_if(|(_, next)| *next == ']').is_some() {
-            return true;
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{expand, fault_of};
+    use super::fault_of;
 
     #[test]
     fn every_form_of_pattern_is_taken() {
@@ -191,11 +191,5 @@ mod tests {
         ] {
             assert_eq!(fault_of(pattern), None, "{pattern}");
         }
-    }
-
-    #[test]
-    fn three_stars_are_a_directory_and_what_is_in_it() {
-        let patterns: Vec<String> = expand("/gold/***", true).into_iter().map(|rule| rule.pattern).collect();
-        assert_eq!(patterns, ["/gold/", "/gold/**"]);
     }
 }

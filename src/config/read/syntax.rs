@@ -11,7 +11,7 @@ pub(crate) fn faults(text: &str, broken: &[toml::de::Error], others: Vec<Fault>)
     // What stands below a broken header was read as part of another table.
     let bodies: Vec<Range<usize>> = lines
         .iter()
-        .filter(|line| is_header(&text[(*line).clone()]))
+        .filter(|line| text.get(line.start..).is_some_and(is_header))
         .map(|line| line.end..end_of_table(text, line.end))
         .collect();
     let within =
@@ -36,7 +36,7 @@ fn fault(text: &str, error: &toml::de::Error) -> Fault {
     Fault { span, message: format!("not TOML: {}", error.message()), help: None, of_whole: false }
 }
 
-/// The line with its newline.
+/// The line with its newline; for the last line, also the end of the text, where what is missing is missed.
 fn line_of(text: &str, at: usize) -> Range<usize> {
     let at = at.min(text.len());
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);

@@ -163,7 +163,7 @@ fn filters(table: &Table<'_>) -> Option<Vec<Filter>> {
         );
     }
     let lists = [rules?, include?, exclude?];
-    Some(lists.into_iter().flatten().flatten().flatten().collect())
+    Some(lists.into_iter().flatten().flatten().collect())
 }
 
 /// The cross-checks by name.
