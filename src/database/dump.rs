@@ -48,7 +48,7 @@ pub async fn dump(
     previous: Option<&Path>,
     context: &Context,
 ) -> Result<DatabaseRecord, Error> {
-    remove_leftovers(target)?;
+    remove_leftovers(target).await?;
     fs::create_dir_durable(target)?;
     let cancellers: Vec<_> = frozen
         .databases
@@ -346,19 +346,13 @@ impl Before {
     }
 }
 
-/// Removes what a run that was killed left at the target: files and directories that this module made, nothing else.
-fn remove_leftovers(directory: &Path) -> Result<(), Error> {
-    if !fs::exists(directory)? {
+/// Removes what a run that was killed left at the target.
+async fn remove_leftovers(target: &Path) -> Result<(), Error> {
+    if !fs::exists(target)? {
         return Ok(());
     }
-    for name in fs::names_in(directory)? {
-        let path = directory.join(name);
-        if path.symlink_metadata().on("look at", &path)?.is_dir() {
-            remove_leftovers(&path)?;
-        } else {
-            fs::remove_file(&path)?;
-        }
-    }
-    std::fs::remove_dir(directory).on("remove", directory)?;
+    let owned = target.to_owned();
+    let removal = tokio::task::spawn_blocking(move || fs::remove_tree(&owned, 1, &|_| true));
+    removal.await.map_err(|_| Error::Thread { dbname: globals::GLOBALS.to_owned() })??;
     Ok(())
 }

@@ -55,7 +55,7 @@ pub use export::{ExportError, export};
 pub use freeze::Frozen;
 pub use prepare::{DatabaseInfo, Prepared, Report, prepare};
 
-use crate::{fs, manifest, postgres, process};
+use crate::{fs, postgres, process};
 
 /// The database's part of a run failed. Nothing of it is in any day.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +66,6 @@ pub enum Error {
     /// A file of the day cannot be read or written.
     #[error("{0}: {cause}", cause = .0.source)]
     File(#[from] fs::Error),
-    /// A list of the day cannot be read or written.
-    #[error(transparent)]
-    Lines(#[from] manifest::LinesError),
     /// pg_dump, pg_dumpall or pg_restore failed.
     #[error("database {dbname:?}: {source}")]
     Program {

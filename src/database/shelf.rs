@@ -206,9 +206,9 @@ impl Shelf {
     fn link(&self, name: &str) -> Result<bool, Error> {
         let Some(previous) = &self.previous else { return Ok(false) };
         let (from, to) = (previous.join(name), self.tables.join(name));
-        self.ensure(name, || match std::fs::hard_link(&from, &to) {
+        self.ensure(name, || match fs::hard_link(&from, &to) {
             Ok(()) => {
-                let length = fs::open(&to)?.metadata().on("look at", &to)?.len();
+                let length = fs::look_at(&to)?.len();
                 self.all_bytes.fetch_add(length, Ordering::Relaxed);
                 Ok(true)
             }
@@ -223,7 +223,7 @@ impl Shelf {
             {
                 Ok(false)
             }
-            Err(error) => Err(error).on("link", &to).map_err(Error::from),
+            Err(error) => Err(error.into()),
         })
     }
 
@@ -278,7 +278,7 @@ impl Shelf {
             _ => {
                 let path = self.tables.join(full_name(&digest));
                 self.ensure(&full_name(&digest), || {
-                    let length = fs::open(&aside)?.metadata().on("look at", &aside)?.len();
+                    let length = fs::look_at(&aside)?.len();
                     fs::rename_durable(&aside, &path)?;
                     self.new_bytes.fetch_add(length, Ordering::Relaxed);
                     self.all_bytes.fetch_add(length, Ordering::Relaxed);
