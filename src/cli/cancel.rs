@@ -11,6 +11,7 @@ use crate::api::wire::JobState;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The job's number, as `daykeep status` shows it.
+    #[arg(value_parser = remote::number)]
     job: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `daykeep config check` and `show`
+//! `daykeep config check`, `show` and `generate`
 
 use serde::Serialize;
 use serde_json::json;
@@ -21,11 +21,14 @@ enum Verb {
     Check,
     /// Show the configuration in force, defaults and all, without secrets.
     Show(ShowArgs),
+    /// Write a commented sample to stdout.
+    Generate,
 }
 
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
     /// The repository; without it, all there is.
+    #[arg(value_name = "REPO")]
     repository: Option<String>,
 }
 
@@ -34,6 +37,7 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     match &args.verb {
         Verb::Check => check(session),
         Verb::Show(args) => show(args, session),
+        Verb::Generate => generate(session),
     }
 }
 
@@ -82,4 +86,13 @@ fn show(args: &ShowArgs, session: &Session) -> Result<(), Failure> {
     }
     let in_force: toml::Table = toml::from_str(&text).map_err(|error| Failure::of(Kind::Failed, &error))?;
     session.out.document(&json!({"config": config.path, "in_force": in_force}))
+}
+
+fn generate(session: &Session) -> Result<(), Failure> {
+    let sample = config::generate();
+    if session.out.json {
+        session.out.document(&json!({"sample": sample}))
+    } else {
+        session.out.text(&sample)
+    }
 }

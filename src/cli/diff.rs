@@ -16,7 +16,7 @@ use crate::vault::{self, Difference};
 #[command(override_usage = "daykeep diff [OPTIONS] [REPO] <A> <B>")]
 pub struct Args {
     /// The repository (may be left out when there is only one), the earlier day and the later day.
-    #[arg(value_names = ["REPO", "A", "B"], num_args = 2..=3, required = true)]
+    #[arg(value_name = "DAY", num_args = 2..=3, required = true)]
     words: Vec<String>,
     #[command(flatten)]
     vault: VaultArg,
@@ -86,7 +86,10 @@ fn as_json(difference: &Difference) -> serde_json::Value {
             json!({"difference": "changed", "what": what, "before": before, "after": after})
         }
         Difference::Table { database, schema, name, before, after } => json!({
-            "difference": "table", "database": database, "schema": schema, "name": name, "before": before, "after": after,
+            "difference": "table",
+            "table": {"database": database, "schema": schema, "name": name},
+            "before": before,
+            "after": after,
         }),
     }
 }

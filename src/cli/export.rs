@@ -16,7 +16,7 @@ const BUFFER: usize = 256 * 1024;
 #[command(override_usage = "daykeep export [OPTIONS] [REPO] <DAY> | psql -X -f - postgres")]
 pub struct Args {
     /// The repository (may be left out when there is only one) and the day.
-    #[arg(value_names = ["REPO", "DAY"], num_args = 1..=2, required = true)]
+    #[arg(value_name = "DAY", num_args = 1..=2, required = true)]
     words: Vec<String>,
     /// Only this database, without roles and tablespaces; may be given several times.
     #[arg(long, short, value_name = "NAME")]

@@ -12,13 +12,6 @@ use super::output::Output;
 use super::session;
 use crate::hold;
 
-/// The arguments, as the help shows them; [`record_of`] reads them.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The hold's record.
-    record: PathBuf,
-}
-
 /// The record's path, if the command line asks for a guard in the way in which a run does.
 pub fn record_of(arguments: &[OsString]) -> Option<PathBuf> {
     match arguments {
@@ -38,11 +31,6 @@ pub fn keep(record: &Path) -> ExitCode {
             ExitCode::from(failure.kind().code())
         }
     }
-}
-
-/// The same when options stood before the verb.
-pub fn perform(args: &Args) -> Result<(), Failure> {
-    guard(&args.record)
 }
 
 fn guard(record: &Path) -> Result<(), Failure> {

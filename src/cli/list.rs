@@ -15,6 +15,7 @@ use crate::vault::{Days, Quarantined};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The repository; without it, every one.
+    #[arg(value_name = "REPO")]
     repository: Option<String>,
     #[command(flatten)]
     vault: VaultArg,

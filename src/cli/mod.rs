@@ -101,21 +101,18 @@ enum Verb {
     Release(release::Args),
     /// Show when the next runs are due.
     Schedule(schedule::Args),
-    /// Check or show the configuration.
+    /// Check, show or generate the configuration.
     Config(config::Args),
     /// Write the completions of a shell.
     Completions(completions::Args),
     /// Write the manual pages.
     Man(man::Args),
-    /// The process that releases a repository when the run that paused it dies.
-    #[command(hide = true)]
-    Guard(guard::Args),
 }
 
 /// The program: parses, does, tells, and gives the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    // The guard lies in wait for the whole hold: it takes up nothing that it does not need.
+    // Not a verb for people. It lies in wait for the whole hold and takes up nothing that it does not need.
     if let Some(record) = guard::record_of(&arguments) {
         return guard::keep(&record);
     }
@@ -156,7 +153,6 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Config(args) => config::perform(&args, session),
         Verb::Completions(args) => completions::perform(&args, session),
         Verb::Man(args) => man::perform(&args, session),
-        Verb::Guard(args) => guard::perform(&args),
     }
 }
 

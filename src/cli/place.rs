@@ -140,8 +140,8 @@ fn chosen<'a>(
 }
 
 fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let scored = names.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
-    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+    let typos = |known: &&str| strsim::damerau_levenshtein(name, known);
+    names.iter().copied().filter(|known| typos(known) <= (known.len() / 3).max(1)).min_by_key(typos)
 }
 
 #[cfg(test)]

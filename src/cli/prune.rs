@@ -14,6 +14,7 @@ use crate::vault::Vault;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The repository; may be left out when only one is configured.
+    #[arg(value_name = "REPO")]
     repository: Option<String>,
     /// Only show what would be removed, and why the rest stays.
     #[arg(long, short = 'n')]
@@ -62,7 +63,7 @@ fn tell(repository: &str, plan: &Plan, removed: Option<&[String]>, session: &Ses
             vec![decision.name.clone(), word.to_owned(), decision.reasons.join(", ")]
         })
         .collect();
-    page.0.push_str(&figures::table(&["DAY", "", "WHY"], &[], rows));
+    page.0.push_str(&figures::table(&["DAY", "ACTION", "WHY"], &[], rows));
     session.out.text(&page.0)?;
     if let Some(reason) = &plan.refused {
         session.out.say(&format!("nothing is removed: {reason}"));

@@ -8,7 +8,6 @@ use super::failure::{Failure, Kind};
 use super::figures::{self, Page};
 use super::place;
 use super::session::{Session, wait_for};
-use crate::config::Config;
 use crate::fs;
 use crate::hold::{self, Leftover, Outcome};
 
@@ -19,6 +18,7 @@ const STATE_DIR: &str = "/var/lib/daykeep";
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The repository; may be left out when only one is configured.
+    #[arg(value_name = "REPO")]
     repository: Option<String>,
     /// Every repository, whether it is still configured or not.
     #[arg(long, conflicts_with = "repository")]
@@ -33,18 +33,13 @@ pub struct Args {
 
 /// Releases what was left paused. Whatever is wrong with the configuration, this must work: the records have all it needs.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
-    let config = session.config();
-    let state_dir = match (&args.state_dir, &config) {
-        (Some(state_dir), _) => state_dir.clone(),
-        (None, Ok(config)) => config.state_dir.clone(),
-        (None, Err(failure)) => {
-            let state_dir = state_dir_of(&session.config_path);
-            session.out.warn(failure.text());
-            session.out.say(&format!("the holds that are recorded in {} are looked at", state_dir.display()));
-            state_dir
-        }
+    let state_dir = args.state_dir.clone().unwrap_or_else(|| state_dir(session));
+    let repository = match (&args.repository, args.all) {
+        // One that is no longer configured may still be held.
+        (Some(name), _) => Some(name.clone()),
+        (None, true) => None,
+        (None, false) => Some(the_only_one(session)?),
     };
-    let repository = if args.all { None } else { Some(named(args, config)?) };
     let context = session.context();
     let leftovers = wait_for(async {
         Ok(hold::release_leftovers(&state_dir, repository.as_deref(), args.force, &context).await?)
@@ -52,22 +47,33 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     tell(&leftovers, session)
 }
 
+fn state_dir(session: &Session) -> PathBuf {
+    match session.config() {
+        Ok(config) => config.state_dir,
+        Err(failure) => {
+            let state_dir = state_dir_of(&session.config_path);
+            session.out.warn(failure.text());
+            session.out.say(&format!("the holds that are recorded in {} are looked at", state_dir.display()));
+            state_dir
+        }
+    }
+}
+
 /// What a configuration that is wrong elsewhere says of the state directory.
 fn state_dir_of(config: &Path) -> PathBuf {
     let text = fs::read_to_string(config).unwrap_or_default();
-    let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+    // It stands before the first table, so what is broken below does not matter.
+    let head: String =
+        text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('[')).collect();
+    let table: toml::Table = toml::from_str(&head).unwrap_or_default();
     table.get("state_dir").and_then(toml::Value::as_str).unwrap_or(STATE_DIR).into()
 }
 
-/// The repository that is meant. One that is no longer configured may still be held.
-fn named(args: &Args, config: Result<Config, Failure>) -> Result<String, Failure> {
-    match &args.repository {
-        Some(name) => Ok(name.clone()),
-        None => Ok(place::configured(&config?, None)
-            .map_err(|failure| failure.hint("--all releases every one"))?
-            .name
-            .clone()),
-    }
+fn the_only_one(session: &Session) -> Result<String, Failure> {
+    let config = session.config()?;
+    let only =
+        place::configured(&config, None).map_err(|failure| failure.hint("--all releases every one"))?;
+    Ok(only.name.clone())
 }
 
 fn tell(leftovers: &[Leftover], session: &Session) -> Result<(), Failure> {

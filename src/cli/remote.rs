@@ -10,6 +10,11 @@ pub fn client(session: &Session) -> Result<Client, Failure> {
     Ok(Client::new(session.config()?.daemon.socket))
 }
 
+/// A job's number on the command line.
+pub fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a job is called by its number, as `daykeep status` shows it".to_owned())
+}
+
 /// How a job that has ended is told: its line, or the failure that it is.
 pub fn ended(job: &Job) -> Result<String, Failure> {
     let name = format!("job {} ({} of {})", job.id, job.kind, job.repository);

@@ -22,6 +22,7 @@ use crate::run::{self, Outcome, Request, backup};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The repository; may be left out when only one is configured.
+    #[arg(value_name = "REPO")]
     repository: Option<String>,
     /// Ask the daemon to do it, and return at once.
     #[arg(long, visible_alias = "daemon")]

@@ -14,6 +14,7 @@ use crate::schedule::Cron;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The repository; without it, every one.
+    #[arg(value_name = "REPO")]
     repository: Option<String>,
     /// How many runs of each repository.
     #[arg(long, short = 'n', default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]

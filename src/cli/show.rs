@@ -16,7 +16,7 @@ use crate::vault::Day;
 pub struct Args {
     /// The repository (may be left out when there is only one) and the day: latest, current, dayN (N days before the
     /// latest), a date, or a full name.
-    #[arg(value_names = ["REPO", "DAY"], num_args = 1..=2, required = true)]
+    #[arg(value_name = "DAY", num_args = 1..=2, required = true)]
     words: Vec<String>,
     #[command(flatten)]
     vault: VaultArg,

@@ -14,6 +14,7 @@ use crate::api::wire::{ConfigStatus, Job, JobState, RepositoryStatus, Status};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this repository.
+    #[arg(value_name = "REPO")]
     repository: Option<String>,
 }
 

@@ -16,6 +16,7 @@ use crate::event::Observer as _;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Watch this job, until it ends, and exit as it did; without it, watch everything until interrupted.
+    #[arg(value_parser = remote::number)]
     job: Option<u64>,
 }
 

@@ -186,7 +186,7 @@ impl DayWriter {
         self.refuse_unsealable(&manifest)?;
         let name = self.free_name(manifest.freeze_point)?;
         manifest.format = FORMAT;
-        self.locked.repository().clone_into(&mut manifest.repository);
+        manifest.repository = self.locked.repository().to_owned();
         manifest.sequence = self.sequence;
         manifest.base = self.base;
         manifest.run = self.run;

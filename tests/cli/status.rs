@@ -1,0 +1,78 @@
+//! How everything stands, without a daemon; and what a killed run left.
+
+use std::fs;
+
+use daykeep::event::Phase;
+use daykeep::journal::{End, JobKind, Journal};
+
+use crate::world::{World, assert_told, instant};
+
+fn job(world: &World, minute: u8, end: Option<&End>) {
+    let at = |second: u8| instant(&format!("2020-01-03T01:{minute:02}:{second:02}Z"));
+    let begun = Journal::begin(&world.path("state"), "web", JobKind::Backup, "schedule", at(0));
+    let mut journal = begun.expect("a job");
+    journal.step(Phase::Warm, at(1)).expect("a step");
+    if let Some(end) = end {
+        journal.finish(end, at(2)).expect("an end");
+    }
+}
+
+#[test]
+fn before_the_first_run() {
+    let world = World::new();
+    world.configure(&world.web("schedule = \"0 1 * * *\"\ntimezone = \"Europe/Berlin\""));
+    assert_told("status_new", &world.transcript(&["status"]));
+}
+
+#[test]
+fn tells_the_newest_day_and_the_last_attempt() {
+    let world = World::with_web();
+    world.keep_days("web");
+    job(&world, 1, Some(&End::Succeeded { day: Some("2020-01-03T010000Z".to_owned()) }));
+    let well = world.transcript(&["status"]);
+    let detail = "No space left on device (os error 28)".to_owned();
+    job(&world, 2, Some(&End::Failed { error: "cannot write /vault/x".to_owned(), detail }));
+    let failed = world.transcript(&["status", "web", "--quiet"]);
+    job(&world, 3, None);
+    let died = world.transcript(&["status", "--quiet"]);
+    assert_told("status", &format!("{well}\n{failed}\n{died}"));
+    assert_told("status_json", &world.transcript(&["status", "--json", "--quiet"]));
+}
+
+#[test]
+fn a_vault_that_is_not_mounted_is_seen() {
+    let world = World::with_web();
+    fs::remove_dir(world.path("vault")).expect("removed");
+    assert_told("status_no_vault", &world.transcript(&["status"]));
+}
+
+#[test]
+fn release_has_nothing_to_do_or_says_what_it_did() {
+    let world = World::with_web();
+    let nothing = world.transcript(&["release"]);
+    let json = world.transcript(&["release", "--all", "--json"]);
+    fs::write(
+        world.path("daykeep.toml"),
+        format!("state_dir = \"{}\"\n[repo", world.path("state").display()),
+    )
+    .expect("a broken configuration");
+    let broken = world.transcript(&["release", "--all"]);
+    let named = world.transcript(&["release", "web", "--state-dir", "state"]);
+    assert_told("release_nothing", &format!("{nothing}\n{json}\n{broken}\n{named}"));
+}
+
+#[test]
+fn a_record_that_nobody_understands_is_no_release() {
+    let world = World::with_web();
+    fs::create_dir_all(world.path("state/web")).expect("a directory");
+    fs::write(world.path("state/web/hold.json"), "{}").expect("a record");
+    assert_told("release_damaged", &world.transcript(&["release"]));
+}
+
+#[test]
+fn a_guard_whose_record_is_gone_has_nothing_to_do() {
+    let world = World::with_web();
+    let output = world.output(&["guard", "/nowhere/hold.json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+}
