@@ -6,6 +6,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the door to the file system")]
 
+pub mod attributes;
+pub mod copy;
+pub mod dir;
 mod link;
 mod lock;
 mod remove;

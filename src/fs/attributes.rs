@@ -1,0 +1,180 @@
+//! Owner, mode, times and extended attributes (ACLs are extended attributes: `system.posix_acl_*`).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+use xattr::FileExt as _;
+
+use crate::fs::dir::{Dir, Kind};
+use crate::fs::{Error, OnPath as _};
+
+/// What a name carries besides its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification: seconds and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Extended attributes.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+/// What could not be set because this process or the file system may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lacking {
+    /// The owner or group.
+    pub owner: bool,
+    /// An extended attribute.
+    pub xattr: bool,
+}
+
+/// The extended attributes of a name (of a symbolic link itself); `name` empty: of the directory.
+///
+/// # Errors
+/// They cannot be read, or one's name is not text.
+pub fn read_xattrs(dir: &Dir, name: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let shown = dir.path_of(name);
+    let mut found = BTreeMap::new();
+    for key in list(dir, name).on("list the extended attributes of", &shown)? {
+        let key = key.into_string().map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
+        let key = key.on("read the name of an extended attribute of", &shown)?;
+        // An attribute that went away since it was listed is simply gone.
+        if let Some(value) = get(dir, name, &key).on("read an extended attribute of", &shown)? {
+            found.insert(key, value);
+        }
+    }
+    Ok(found)
+}
+
+/// The extended attributes of an open file, whatever its name is now.
+///
+/// # Errors
+/// As [`read_xattrs`].
+pub fn read_open_xattrs(file: &File, shown: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let mut found = BTreeMap::new();
+    let keys = match file.list_xattr() {
+        Err(error) if is_unsupported(&error) => return Ok(found),
+        other => other.on("list the extended attributes of", shown)?,
+    };
+    for key in keys {
+        let key = key.into_string().map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
+        let key = key.on("read the name of an extended attribute of", shown)?;
+        if let Some(value) = file.get_xattr(&key).on("read an extended attribute of", shown)? {
+            found.insert(key, value);
+        }
+    }
+    Ok(found)
+}
+
+// The directory itself is reached through its link in /proc, which must be followed; a name in it must not be.
+fn list(dir: &Dir, name: &[u8]) -> io::Result<Vec<OsString>> {
+    let path = dir.proc_path(name);
+    let listed = if name.is_empty() { xattr::list_deref(path) } else { xattr::list(path) };
+    match listed {
+        Ok(keys) => Ok(keys.collect()),
+        Err(error) if is_unsupported(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn get(dir: &Dir, name: &[u8], key: &str) -> io::Result<Option<Vec<u8>>> {
+    let path = dir.proc_path(name);
+    if name.is_empty() { xattr::get_deref(path, key) } else { xattr::get(path, key) }
+}
+
+fn set(dir: &Dir, name: &[u8], key: &str, value: &[u8]) -> io::Result<()> {
+    let path = dir.proc_path(name);
+    if name.is_empty() { xattr::set_deref(path, key, value) } else { xattr::set(path, key, value) }
+}
+
+fn remove(dir: &Dir, name: &[u8], key: &str) -> io::Result<()> {
+    let path = dir.proc_path(name);
+    if name.is_empty() { xattr::remove_deref(path, key) } else { xattr::remove(path, key) }
+}
+
+/// Gives a name (`name` empty: the directory itself) its attributes, times last. What rights or the file system do not allow is told,
+/// not an error: the records hold it all the same.
+///
+/// # Errors
+/// Anything else that fails: a full disk, an I/O error.
+pub fn apply(dir: &Dir, name: &[u8], kind: Kind, wanted: &Attributes) -> Result<Lacking, Error> {
+    let shown = dir.path_of(name);
+    let mut lacking =
+        Lacking { owner: !own(dir, name, wanted).on("set the owner of", &shown)?, xattr: false };
+    // After the owner, whose change takes setuid and setgid away.
+    if kind != Kind::Symlink {
+        let mode = Mode::from_raw_mode(wanted.mode);
+        let changed = if name.is_empty() {
+            rustix::fs::fchmod(dir, mode)
+        } else {
+            rustix::fs::chmodat(dir, name, mode, AtFlags::empty())
+        };
+        changed.on("set the mode of", &shown)?;
+    }
+    lacking.xattr = !match_xattrs(dir, name, wanted).on("set an extended attribute of", &shown)?;
+    times(dir, name, wanted.mtime).on("set the times of", &shown)?;
+    Ok(lacking)
+}
+
+fn own(dir: &Dir, name: &[u8], wanted: &Attributes) -> io::Result<bool> {
+    let (uid, gid) = (Some(Uid::from_raw(wanted.uid)), Some(Gid::from_raw(wanted.gid)));
+    let changed = if name.is_empty() {
+        rustix::fs::fchown(dir, uid, gid)
+    } else {
+        rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+    };
+    match changed {
+        Ok(()) => Ok(true),
+        Err(Errno::PERM | Errno::INVAL) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn match_xattrs(dir: &Dir, name: &[u8], wanted: &Attributes) -> io::Result<bool> {
+    let mut whole = true;
+    for key in list(dir, name)? {
+        // What the directory above or a security module gave on its own: an inherited ACL opens the file to others.
+        let ours = key.as_bytes().starts_with(b"system.posix_acl_") || key.as_bytes().starts_with(b"user.");
+        if let Some(key) = key.to_str().filter(|key| ours && !wanted.xattrs.contains_key(*key)) {
+            remove(dir, name, key)?;
+        }
+    }
+    for (key, value) in &wanted.xattrs {
+        match set(dir, name, key, value) {
+            Ok(()) => {}
+            Err(error) if is_unsupported(&error) || is_forbidden(&error) => whole = false,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(whole)
+}
+
+fn times(dir: &Dir, name: &[u8], mtime: (i64, u32)) -> rustix::io::Result<()> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() },
+    };
+    if name.is_empty() {
+        rustix::fs::futimens(dir, &times)
+    } else {
+        rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::OPNOTSUPP | Errno::NOSYS))
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::PERM | Errno::ACCESS))
+}

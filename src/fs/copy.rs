@@ -1,0 +1,95 @@
+//! Copying the content of a file: holes stay holes, and the digest is that of what was stored.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+/// How much is read at once.
+const CHUNK: usize = 512 * 1024;
+
+/// Reads a file from its beginning and gives the BLAKE3 digest of its content; `watch` is told of every chunk and may stop the copy.
+/// With a `target` (empty, opened for reading and writing) the content is put there too: as a clone that shares blocks where the file
+/// system can do it, else the data extents only, because `copy_file_range` fills holes.
+///
+/// # Errors
+/// Reading or writing failed, or `watch` stopped it. The file may have any length afterwards: the caller compares.
+pub fn content(
+    source: &File,
+    target: Option<&File>,
+    watch: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<blake3::Hash> {
+    if let Some(target) = target
+        && rustix::fs::ioctl_ficlone(target, source).is_ok()
+    {
+        // The clone cannot change any more, so its digest is the digest of what is kept.
+        return digest_extents(target, None, watch);
+    }
+    digest_extents(source, target, watch)
+}
+
+fn digest_extents(
+    source: &File,
+    target: Option<&File>,
+    watch: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0_u8; CHUNK];
+    let size = source.metadata()?.len();
+    let mut at = 0;
+    while at < size {
+        let (data, end) = next_extent(source, at, size)?;
+        hash_zeros(&mut hasher, data - at)?;
+        at = data;
+        while at < end {
+            let most = usize::try_from(end - at).map_or(CHUNK, |left| left.min(CHUNK));
+            let read = source.read_at(&mut buffer[..most], at)?;
+            if read == 0 {
+                // It was cut while we read; the caller sees that its size or times changed.
+                return Ok(hasher.finalize());
+            }
+            hasher.update(&buffer[..read]);
+            if let Some(target) = target {
+                target.write_all_at(&buffer[..read], at)?;
+            }
+            at += read as u64;
+            watch(read as u64)?;
+        }
+    }
+    if let Some(target) = target {
+        // A hole at the end.
+        target.set_len(size)?;
+    }
+    Ok(hasher.finalize())
+}
+
+/// Where the next data begins and ends, from `at`; both are `size` when only a hole is left.
+fn next_extent(file: &File, at: u64, size: u64) -> io::Result<(u64, u64)> {
+    let data = match seek(file, SeekFrom::Data(at)) {
+        Ok(data) => data.min(size),
+        Err(Errno::NXIO) => return Ok((size, size)),
+        // The file system does not tell: everything is data.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok((at, size)),
+        Err(error) => return Err(error.into()),
+    };
+    match seek(file, SeekFrom::Hole(data)) {
+        Ok(hole) if hole > data => Ok((data, hole.min(size))),
+        // The file changed under our hands: read on, the caller will see it.
+        Ok(_) => Ok((data, size)),
+        Err(Errno::NXIO) => Ok((size, size)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn hash_zeros(hasher: &mut blake3::Hasher, count: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let mut left = count;
+    while left > 0 {
+        let piece = usize::try_from(left).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+        hasher.write_all(&ZEROS[..piece])?;
+        left -= piece as u64;
+    }
+    Ok(())
+}

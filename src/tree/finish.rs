@@ -1,0 +1,154 @@
+//! After the release: what was held open is copied, directories get their attributes, the records are written.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::event::Phase;
+use crate::fs;
+use crate::fs::attributes;
+use crate::fs::dir::{Dir, Kind, split_last, stat_file};
+use crate::manifest::{FileKind, FileRecord, RecordWriter, TreeRecord};
+use crate::tree::bring::{Reading, link_to_first};
+use crate::tree::fence::Fenced;
+use crate::tree::held::Held;
+use crate::tree::links::{self, Claim};
+use crate::tree::overlay::{Now, Overlay, is_within, key};
+use crate::tree::site::{Place, Site};
+use crate::tree::warm::records as list_of;
+use crate::tree::{Error, judge, pool};
+
+/// How often a file held open is read again that changes.
+const TRIES: usize = 5;
+
+pub(crate) fn finish(fenced: Fenced, writer: &mut RecordWriter) -> Result<TreeRecord, Error> {
+    let Fenced { site, mut overlay, how, took } = fenced;
+    copy_open(&site, &mut overlay)?;
+    let mut totals = totals(&site, how, took);
+    let mut open: Vec<FileRecord> = Vec::new();
+    for record in overlay.over(&list_of(&site.work))? {
+        let record = record?;
+        site.check()?;
+        close_directories(&site, &mut open, Some(&record))?;
+        totals.entries += 1;
+        if record.kind == FileKind::File {
+            totals.files += 1;
+            totals.bytes += record.size;
+        }
+        writer.write(&record)?;
+        if record.kind == FileKind::Directory {
+            open.push(record);
+        }
+    }
+    close_directories(&site, &mut open, None)?;
+    totals.linked_files = totals.linked_files.min(totals.files);
+    site.tell_lacking();
+    let work = site.work.file_name().unwrap_or_default();
+    Dir::open(fs::parent_of(&site.work))?.remove_all(std::os::unix::ffi::OsStrExt::as_bytes(work))?;
+    Ok(totals)
+}
+
+fn totals(site: &Site, how: &str, took: Duration) -> TreeRecord {
+    TreeRecord {
+        source: site.tree.path.display().to_string(),
+        entries: 0,
+        files: 0,
+        bytes: 0,
+        copied_files: site.counts.copied_files.load(Ordering::Relaxed),
+        copied_bytes: site.counts.copied_bytes.load(Ordering::Relaxed),
+        linked_files: site.counts.linked_files.load(Ordering::Relaxed),
+        fence: how.to_owned(),
+        fence_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Gives every directory that `next` is not in its attributes, the lowest first: nothing changes in it any more.
+fn close_directories(
+    site: &Site,
+    open: &mut Vec<FileRecord>,
+    next: Option<&FileRecord>,
+) -> Result<(), Error> {
+    let next = next.map(|record| key(&record.path.0));
+    while let Some(last) =
+        open.pop_if(|last| !next.as_ref().is_some_and(|next| is_within(next, &key(&last.path.0))))
+    {
+        let dir = site.target.beneath(&last.path.0)?;
+        let wanted = judge::recorded_attributes(&last)
+            .ok_or_else(|| Error::BadRecord { path: dir.path().to_owned() })?;
+        let lacking = attributes::apply(&dir, b"", Kind::Directory, &wanted)?;
+        site.counts.lacking_owner.fetch_add(lacking.owner.into(), Ordering::Relaxed);
+        site.counts.lacking_xattr.fetch_add(lacking.xattr.into(), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Copies what is held open, by all threads.
+fn copy_open(site: &Site, overlay: &mut Overlay) -> Result<(), Error> {
+    let paths = overlay.open_paths();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let mut open = Vec::with_capacity(paths.len());
+    for path in paths {
+        if let Some(held) = overlay.take_open(&path) {
+            open.push((path, held));
+        }
+    }
+    let work = |(path, held): (Vec<u8>, Box<Held>)| copy_held(site, &path, &held);
+    let mut sink = |record: FileRecord| {
+        site.tell(Phase::Trees, 1);
+        let path = record.path.0.clone();
+        overlay.replace(&path, Now::In(Box::new(record)));
+        Ok(())
+    };
+    pool::run(site, work, &mut sink, |pool| open.into_iter().try_for_each(|held| pool.give(held)))
+}
+
+fn copy_held(site: &Site, path: &[u8], held: &Held) -> Result<FileRecord, Error> {
+    let (parent, name) = split_last(path);
+    let shown = site.source.path_of(parent);
+    let place = Place {
+        path: parent.to_vec(),
+        // For messages only: the source may have changed by now, the open file is what is read.
+        source: site.source.shown_as(&shown)?,
+        target: site.target.beneath(parent)?,
+        previous: None,
+    };
+    if held.stat.nlink < 2 {
+        return copy_settled(site, &place, name, held);
+    }
+    match site.groups.claim(&held.stat) {
+        Claim::Link(first) => match link_to_first(site, &place, name, &first)? {
+            Some(record) => Ok(record),
+            None => copy_settled(site, &place, name, held),
+        },
+        Claim::First(turn) => {
+            let mut record = copy_settled(site, &place, name, held)?;
+            record.link_group = Some(links::number(&held.stat, &site.root));
+            turn.done(&record);
+            Ok(record)
+        }
+    }
+}
+
+fn copy_settled(site: &Site, place: &Place, name: &[u8], held: &Held) -> Result<FileRecord, Error> {
+    let path = place.source.path_of(name);
+    for _ in 0..TRIES {
+        let before = stat_file(&held.file, &path)?;
+        if before.size != held.stat.size {
+            return Err(Error::Renewed { path });
+        }
+        let reading = Reading {
+            site,
+            dir: &place.source,
+            name,
+            file: &held.file,
+            before: &before,
+            as_of: &held.stat,
+            held: true,
+        };
+        if let Some(record) = reading.copy(place)? {
+            return Ok(record);
+        }
+    }
+    Err(Error::Unsettled { path })
+}

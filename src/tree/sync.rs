@@ -1,0 +1,201 @@
+//! Bringing a directory and all below it into the day.
+
+use std::sync::Arc;
+
+use crate::event::{Notices as _, Phase};
+use crate::fs::attributes;
+use crate::fs::dir::{Dir, Kind, Names, Stat, split_last};
+use crate::manifest::{FileKind, FileRecord, LinesError};
+use crate::tree::bring::{Outcome, Stage, bring};
+use crate::tree::overlay::Cursor;
+use crate::tree::pool::{self, Pool};
+use crate::tree::site::{Place, Site, join, optional};
+use crate::tree::walk::{Visit, kind_of, walk};
+use crate::tree::{Error, judge};
+
+/// Names handed to a thread at once.
+const BATCH: usize = 32;
+
+/// Names of one directory for one thread.
+pub(crate) struct Batch {
+    place: Arc<Place>,
+    names: Vec<(Vec<u8>, Option<FileRecord>)>,
+}
+
+/// What became of some names, by path.
+pub(crate) type Results = Vec<(Vec<u8>, Outcome)>;
+
+/// Brings `start` (a directory) and all below it; `previous` yields the records of the day before in order.
+pub(crate) fn subtree<I>(
+    site: &Site,
+    start: &[u8],
+    previous: Option<I>,
+    stage: Stage,
+    sink: &mut dyn FnMut(Vec<u8>, Outcome) -> Result<(), Error>,
+) -> Result<(), Error>
+where
+    I: Iterator<Item = Result<FileRecord, LinesError>>,
+{
+    let work = |batch: Batch| -> Result<Results, Error> {
+        let mut results = Vec::with_capacity(batch.names.len());
+        for (name, record) in batch.names {
+            let outcome = bring(site, &batch.place, &name, record.as_ref(), stage)?;
+            results.push((batch.place.path_of(&name), outcome));
+        }
+        if stage == Stage::Running {
+            site.tell(Phase::Warm, results.len() as u64);
+        }
+        Ok(results)
+    };
+    let mut emit = |results: Results| results.into_iter().try_for_each(|(path, outcome)| sink(path, outcome));
+    pool::run(site, work, &mut emit, |pool| {
+        let previous = previous.map(|records| Cursor::new(records, &site.tree.name));
+        walk(site, start, &mut Bringer { site, pool, previous, batch: None })
+    })
+}
+
+struct Bringer<'a, 'p, I: Iterator<Item = Result<FileRecord, LinesError>>> {
+    site: &'a Site,
+    pool: &'a mut Pool<'p, Batch, Results>,
+    previous: Option<Cursor<I>>,
+    batch: Option<Batch>,
+}
+
+impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Bringer<'_, '_, I> {
+    fn previous(&mut self, path: &[u8]) -> Option<FileRecord> {
+        let cursor = self.previous.as_mut()?;
+        match cursor.seek(path, &mut |_| ()) {
+            Ok(record) => record,
+            Err(error) => {
+                // A day that cannot be read to its end is no link source; what is left is copied.
+                let name = &self.site.tree.name;
+                let text = format!(
+                    "tree {name}: the records of the day before are damaged, so the rest is copied: {error}"
+                );
+                self.site.context.observer.warn(text);
+                self.previous = None;
+                None
+            }
+        }
+    }
+}
+
+impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Visit for Bringer<'_, '_, I> {
+    fn directory(&mut self, above: Option<&Place>, path: &[u8]) -> Result<Option<(Place, Names)>, Error> {
+        let record = self.previous(path);
+        let was_directory = record.is_some_and(|record| record.kind == FileKind::Directory);
+        let Some((place, record, is_mount)) = bring_directory(self.site, above, path, was_directory)? else {
+            self.pool.give_ready(vec![(path.to_vec(), Outcome::Unsettled)])?;
+            return Ok(None);
+        };
+        self.pool.give_ready(vec![(path.to_vec(), Outcome::In(Box::new(record)))])?;
+        let names = if is_mount { Names::default() } else { kept_names(self.site, &place.source, path)? };
+        remove_strays(&place.target, &names)?;
+        Ok((!is_mount).then_some((place, names)))
+    }
+
+    fn other(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<(), Error> {
+        let record = self.previous(&place.path_of(name));
+        let batch = self.batch.get_or_insert_with(|| Batch { place: Arc::clone(place), names: Vec::new() });
+        batch.names.push((name.to_vec(), record));
+        if batch.names.len() >= BATCH { self.pause() } else { Ok(()) }
+    }
+
+    fn pause(&mut self) -> Result<(), Error> {
+        self.batch.take().map_or(Ok(()), |batch| self.pool.give(batch))
+    }
+}
+
+/// Makes a directory in the day and opens it there, in the source and in the day before. Its attributes come at the very end, when
+/// nothing in it changes any more. None: it is no directory any more.
+pub(crate) fn bring_directory(
+    site: &Site,
+    above: Option<&Place>,
+    path: &[u8],
+    was_directory: bool,
+) -> Result<Option<(Place, FileRecord, bool)>, Error> {
+    let opened;
+    let (above, name) = match above {
+        Some(above) => (above, split_last(path).1),
+        None if path.is_empty() => return root(site).map(Some),
+        None => {
+            let (parent, name) = split_last(path);
+            opened = match site.place(parent) {
+                Ok(place) => place,
+                Err(error) if error.is_gone() => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            (&opened, name)
+        }
+    };
+    let Some(source) = optional(above.source.dir(name))? else { return Ok(None) };
+    if !above.target.make_dir(name)? {
+        if above.target.stat(name)?.kind != Kind::Directory {
+            above.target.remove_all(name)?;
+            above.target.make_dir(name)?;
+        }
+        above.target.set_mode(name, 0o700, Kind::Directory)?;
+    }
+    let previous = match &above.previous {
+        Some(dir) if was_directory => optional(dir.dir(name))?,
+        _ => None,
+    };
+    let place = Place { path: path.to_vec(), source, target: above.target.dir(name)?, previous };
+    let (record, stat) = directory_record(site, &place.source, path)?;
+    let is_mount = is_mount(site, &stat);
+    if is_mount {
+        let shown = place.source.path().display();
+        site.context.observer.info(format!("{shown} is a mount point: kept as an empty directory"));
+    }
+    Ok(Some((place, record, is_mount)))
+}
+
+fn root(site: &Site) -> Result<(Place, FileRecord, bool), Error> {
+    let place = site.place(b"")?;
+    let (record, _) = directory_record(site, &place.source, b"")?;
+    Ok((place, record, false))
+}
+
+/// The record of a directory of the source.
+pub(crate) fn directory_record(site: &Site, source: &Dir, path: &[u8]) -> Result<(FileRecord, Stat), Error> {
+    let stat = source.stat_self()?;
+    let xattrs = attributes::read_xattrs(source, b"")?;
+    Ok((judge::record(&site.tree.name, path, &stat, &xattrs), stat))
+}
+
+/// Whether the walk does not go below.
+pub(crate) fn is_mount(site: &Site, stat: &Stat) -> bool {
+    site.tree.one_file_system && (stat.mount_root || stat.dev != site.root.dev)
+}
+
+/// The names of a directory that the rules keep.
+pub(crate) fn kept_names(site: &Site, source: &Dir, path: &[u8]) -> Result<Names, Error> {
+    let mut names = match source.names() {
+        Ok(names) => names,
+        Err(error) if crate::fs::dir::is_gone(&error) => Names::default(),
+        Err(error) => return Err(error.into()),
+    };
+    if site.rules.is_empty() {
+        return Ok(names);
+    }
+    let mut failed = None;
+    names.retain(|name, kind| match kind_of(source, name, kind) {
+        Ok(kind) => site.rules.keep(&join(path, name), kind == Some(Kind::Directory)),
+        Err(error) => {
+            failed = Some(error);
+            true
+        }
+    });
+    failed.map_or(Ok(names), Err)
+}
+
+/// Removes from the day what is not in the source: leftovers of a run that was killed.
+fn remove_strays(target: &Dir, names: &Names) -> Result<(), Error> {
+    let there = target.names()?;
+    for (name, _) in (0..there.len()).filter_map(|index| there.get(index)) {
+        if !names.contains(name) {
+            target.remove_all(name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The warm pass: tomorrow's tree from today's, while the repository runs.
+
+use std::path::{Path, PathBuf};
+
+use crate::event::{Context, Phase};
+use crate::fs;
+use crate::manifest::{self, FileRecord, Manifest, RecordReader, RecordWriter};
+use crate::tree::apply::{Applied, apply};
+use crate::tree::bring::{Outcome, Stage};
+use crate::tree::compare::{self, Dirt, Dirty, mark};
+use crate::tree::fence::Fenced;
+use crate::tree::overlay::Overlay;
+use crate::tree::site::Site;
+use crate::tree::{Error, Job, sync};
+
+/// More changes than this are merged into the list on disk, so that memory stays bounded.
+const CHANGES_IN_MEMORY: usize = 20_000;
+
+/// A tree of the day being built that is nearly the source.
+pub struct Warm {
+    pub(crate) site: Site,
+    pub(crate) overlay: Overlay,
+    /// What would not settle.
+    pub(crate) again: Dirty,
+}
+
+impl std::fmt::Debug for Warm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Warm").field("tree", &self.site.tree.name).finish_non_exhaustive()
+    }
+}
+
+/// What a catch-up found changed since the look before it, and brought over: so much, about, the next one will find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pending {
+    /// Names.
+    pub files: u64,
+    /// Bytes of the regular files among them.
+    pub bytes: u64,
+}
+
+/// Builds the tree of the new day from the day before and the source, while the repository runs. What an interrupted run left in the
+/// target is used where it is right.
+///
+/// # Errors
+/// A file cannot be read, the day cannot be written, or the run is cancelled. What is in the target is picked up by the next run.
+pub fn warm(job: &Job, context: &Context) -> Result<Warm, Error> {
+    let previous = job.previous.as_ref().filter(|_| !job.new_base);
+    let site =
+        Site::open(job, previous.and_then(|previous| count(&previous.records, &job.tree.name)), context)?;
+    let records = match (&site.previous, previous) {
+        (Some(_), Some(previous)) if fs::exists(&previous.records)? => {
+            Some(RecordReader::open(&previous.records)?)
+        }
+        _ => None,
+    };
+    let mut again = Dirty::new();
+    let mut list = Lists::create(&site.work)?;
+    sync::subtree(&site, b"", records, Stage::Running, &mut |path, outcome| {
+        match outcome {
+            Outcome::In(record) => list.write(&record)?,
+            Outcome::Unsettled => mark(&mut again, &path, Dirt::Below),
+            Outcome::Gone | Outcome::AsWas | Outcome::Open(_) => {}
+        }
+        Ok(())
+    })?;
+    list.finish()?;
+    site.tell_now(Phase::Warm, site.counts.looked_at.load(std::sync::atomic::Ordering::Relaxed));
+    Ok(Warm { site, overlay: Overlay::default(), again })
+}
+
+/// How many names the day before had, for the forecast.
+fn count(records: &Path, tree: &str) -> Option<u64> {
+    let manifest = fs::read(&fs::parent_of(records).join("manifest.json")).ok()?;
+    let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
+    Some(manifest.trees.get(tree)?.entries)
+}
+
+impl Warm {
+    /// Brings over what changed since the last look, while the repository still runs, so that little is left for the fence.
+    ///
+    /// # Errors
+    /// As [`warm`].
+    pub fn catch_up(&mut self, _context: &Context) -> Result<Pending, Error> {
+        let dirty = self.dirty()?;
+        let Applied { again, files, bytes } =
+            apply(&self.site, &dirty, &mut self.overlay, &links(&self.site.work), Stage::Running)?;
+        self.again = again;
+        if self.overlay.len() > CHANGES_IN_MEMORY {
+            self.merge()?;
+        }
+        Ok(Pending { files, bytes })
+    }
+
+    /// Brings over the last changes. Afterwards the tree in the day, with what is held open, is the tree at this instant.
+    ///
+    /// # Errors
+    /// As [`warm`]; and a file changes although the repository is held.
+    pub fn fence(self, _still: &dyn manifest::Still, context: &Context) -> Result<Fenced, Error> {
+        Fenced::take(self, context)
+    }
+
+    /// What changed since the last look.
+    pub(crate) fn dirty(&mut self) -> Result<Dirty, Error> {
+        let mut dirty = compare::dirty(&self.site, self.overlay.over(&records(&self.site.work))?)?;
+        for (key, dirt) in std::mem::take(&mut self.again) {
+            let entry = dirty.entry(key).or_insert(dirt);
+            *entry = dirt.max(*entry);
+        }
+        Ok(dirty)
+    }
+
+    /// Makes list and changes one list.
+    fn merge(&mut self) -> Result<(), Error> {
+        let (old, new) = (&self.site.work, self.site.work.join("merged"));
+        fs::create_dir_durable(&new)?;
+        let mut lists = Lists::create(&new)?;
+        for record in self.overlay.over(&records(old))? {
+            lists.write(&record?)?;
+        }
+        lists.finish()?;
+        // Should we be killed between the two, nothing is lost: the next run does not read them.
+        fs::rename_durable(&links(&new), &links(old))?;
+        fs::rename_durable(&records(&new), &records(old))?;
+        self.overlay.clear();
+        Ok(())
+    }
+}
+
+/// The list of all records of the tree being built.
+pub(crate) fn records(work: &Path) -> PathBuf {
+    work.join("records")
+}
+
+/// The list of those whose inode has several names.
+pub(crate) fn links(work: &Path) -> PathBuf {
+    work.join("links")
+}
+
+/// Both lists being written.
+struct Lists {
+    records: RecordWriter,
+    links: RecordWriter,
+}
+
+impl Lists {
+    fn create(work: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            records: RecordWriter::create(&records(work))?,
+            links: RecordWriter::create(&links(work))?,
+        })
+    }
+
+    fn write(&mut self, record: &FileRecord) -> Result<(), Error> {
+        self.records.write(record)?;
+        if record.link_group.is_some() {
+            self.links.write(record)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.records.finish()?;
+        self.links.finish()?;
+        Ok(())
+    }
+}
