@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::fs;
 use crate::fs::dir::{Kind, split_last};
-use crate::manifest::{FileRecord, LinesError, RecordReader};
+use crate::manifest::{FileRecord, RecordReader, RecordsError};
 use crate::tree::Error;
 use crate::tree::bring::{Outcome, Stage, bring};
 use crate::tree::compare::{Dirt, Dirty, mark};
@@ -158,7 +158,7 @@ impl Round<'_> {
             results.push((path, outcome));
             Ok(())
         };
-        let none: Option<std::iter::Empty<Result<FileRecord, LinesError>>> = None;
+        let none: Option<std::iter::Empty<Result<FileRecord, RecordsError>>> = None;
         sync::subtree(self.site, path, none, self.stage, &mut sink)?;
         self.take(results)?;
         Ok(Step::Whole(path.to_vec()))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::fs::attributes;
 use crate::fs::dir::{Names, is_gone, split_last};
-use crate::manifest::{FileKind, FileRecord, LinesError};
+use crate::manifest::{FileKind, FileRecord, RecordsError};
 use crate::tree::overlay::{Cursor, Key, is_within, key};
 use crate::tree::pool::{self, Pool};
 use crate::tree::site::{Place, Site, optional};
@@ -41,7 +41,7 @@ struct Batch {
 /// Looks at every name of the tree.
 pub(crate) fn dirty(
     site: &Site,
-    records: impl Iterator<Item = Result<FileRecord, LinesError>>,
+    records: impl Iterator<Item = Result<FileRecord, RecordsError>>,
 ) -> Result<Dirty, Error> {
     let mut found = Dirty::new();
     let mut by_walk = Dirty::new();
@@ -85,7 +85,7 @@ fn is_unchanged(site: &Site, place: &Place, name: &[u8], record: &FileRecord) ->
     }
 }
 
-struct Looker<'a, 'p, I: Iterator<Item = Result<FileRecord, LinesError>>> {
+struct Looker<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     site: &'a Site,
     pool: &'a mut Pool<'p, Batch, Vec<Vec<u8>>>,
     cursor: Cursor<I>,
@@ -95,7 +95,7 @@ struct Looker<'a, 'p, I: Iterator<Item = Result<FileRecord, LinesError>>> {
     gone: Option<Key>,
 }
 
-impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Looker<'_, '_, I> {
+impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Looker<'_, '_, I> {
     fn record(&mut self, path: &[u8]) -> Result<Option<FileRecord>, Error> {
         let (dirty, gone) = (&mut *self.dirty, &mut self.gone);
         Ok(self.cursor.seek(path, &mut |passed| mark_gone(dirty, gone, &passed))?)
@@ -116,7 +116,7 @@ fn mark_gone(dirty: &mut Dirty, gone: &mut Option<Key>, record: &FileRecord) {
     }
 }
 
-impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Visit for Looker<'_, '_, I> {
+impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Looker<'_, '_, I> {
     fn directory(&mut self, above: Option<&Place>, path: &[u8]) -> Result<Option<(Place, Names)>, Error> {
         let Some(record) = self.record(path)?.filter(|record| record.kind == FileKind::Directory) else {
             mark(self.dirty, path, Dirt::Below);

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 use crate::config;
 use crate::fs;
-use crate::manifest::LinesError;
+use crate::manifest::RecordsError;
 
 pub use fence::Fenced;
 pub use lookup::DayTree;
@@ -73,7 +73,7 @@ pub enum Error {
     File(#[from] fs::Error),
     /// The records could not be read or written.
     #[error(transparent)]
-    Records(#[from] LinesError),
+    Records(#[from] RecordsError),
     /// A file does not hold still.
     #[error("{} changes while it is copied, although the repository is held: something else writes to the tree", path.display())]
     Unsettled {

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use std::path::Path;
 
 use crate::fs;
-use crate::manifest::{FileRecord, LinesError, RecordReader};
+use crate::manifest::{FileRecord, RecordReader, RecordsError};
 use crate::tree::Error;
 use crate::tree::held::Held;
 
@@ -124,7 +124,7 @@ pub(crate) struct Merged<'a> {
 }
 
 impl Iterator for Merged<'_> {
-    type Item = Result<FileRecord, LinesError>;
+    type Item = Result<FileRecord, RecordsError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -159,12 +159,12 @@ impl Iterator for Merged<'_> {
 }
 
 /// Records in order, met by a walk in the same order.
-pub(crate) struct Cursor<I: Iterator<Item = Result<FileRecord, LinesError>>> {
+pub(crate) struct Cursor<I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     records: Peekable<I>,
     tree: String,
 }
 
-impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Cursor<I> {
+impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Cursor<I> {
     pub(crate) fn new(records: I, tree: &str) -> Self {
         Self { records: records.peekable(), tree: tree.to_owned() }
     }
@@ -174,7 +174,7 @@ impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Cursor<I> {
         &mut self,
         path: &[u8],
         passed: &mut dyn FnMut(FileRecord),
-    ) -> Result<Option<FileRecord>, LinesError> {
+    ) -> Result<Option<FileRecord>, RecordsError> {
         let wanted = key(path);
         loop {
             let order = match self.records.peek() {
@@ -197,7 +197,7 @@ impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Cursor<I> {
     }
 
     /// What no walk has met.
-    pub(crate) fn rest(self, passed: &mut dyn FnMut(FileRecord)) -> Result<(), LinesError> {
+    pub(crate) fn rest(self, passed: &mut dyn FnMut(FileRecord)) -> Result<(), RecordsError> {
         for record in self.records {
             let record = record?;
             if record.tree == self.tree {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::event::{Notices as _, Phase};
 use crate::fs::attributes;
 use crate::fs::dir::{Dir, Kind, Names, Stat, split_last};
-use crate::manifest::{FileKind, FileRecord, LinesError};
+use crate::manifest::{FileKind, FileRecord, RecordsError};
 use crate::tree::bring::{Outcome, Stage, bring};
 use crate::tree::overlay::Cursor;
 use crate::tree::pool::{self, Pool};
@@ -34,7 +34,7 @@ pub(crate) fn subtree<I>(
     sink: &mut dyn FnMut(Vec<u8>, Outcome) -> Result<(), Error>,
 ) -> Result<(), Error>
 where
-    I: Iterator<Item = Result<FileRecord, LinesError>>,
+    I: Iterator<Item = Result<FileRecord, RecordsError>>,
 {
     let work = |batch: Batch| -> Result<Results, Error> {
         let mut results = Vec::with_capacity(batch.names.len());
@@ -54,14 +54,14 @@ where
     })
 }
 
-struct Bringer<'a, 'p, I: Iterator<Item = Result<FileRecord, LinesError>>> {
+struct Bringer<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     site: &'a Site,
     pool: &'a mut Pool<'p, Batch, Results>,
     previous: Option<Cursor<I>>,
     batch: Option<Batch>,
 }
 
-impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Bringer<'_, '_, I> {
+impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Bringer<'_, '_, I> {
     fn previous(&mut self, path: &[u8]) -> Option<FileRecord> {
         let cursor = self.previous.as_mut()?;
         match cursor.seek(path, &mut |_| ()) {
@@ -80,7 +80,7 @@ impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Bringer<'_, '_, I> {
     }
 }
 
-impl<I: Iterator<Item = Result<FileRecord, LinesError>>> Visit for Bringer<'_, '_, I> {
+impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_, '_, I> {
     fn directory(&mut self, above: Option<&Place>, path: &[u8]) -> Result<Option<(Place, Names)>, Error> {
         let record = self.previous(path);
         let was_directory = record.is_some_and(|record| record.kind == FileKind::Directory);
