@@ -227,6 +227,29 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
+fn a_file_from_another_system_is_read_alike() {
+    let config = parse(LEAST);
+    assert_eq!(parse(&LEAST.replace('\n', "\r\n")), config);
+    assert_eq!(parse(&format!("\u{feff}{LEAST}")), config);
+    let problems = refused(&format!("\u{feff}stat_dir = \"/x\"\r\n{LEAST}foo = 1\r\n")).problems();
+    let places: Vec<_> = problems.iter().map(|problem| (problem.line, problem.column)).collect();
+    assert_eq!(places, [(1, 2), (9, 1)], "a byte order mark is the first character");
+}
+
+#[test]
+fn the_time_zone_is_the_machines_unless_it_is_given() {
+    let schedule = |lines: &str| {
+        let text = LEAST.replace("vault =", &format!("schedule = \"0  1 * * *\"\n{lines}vault ="));
+        parse(&text).repositories["app"].schedule.clone().expect("has a schedule")
+    };
+    let given = schedule("timezone = \"europe/berlin\"\ncatch_up = false\n");
+    assert_eq!((given.cron.as_str(), given.timezone.as_str()), ("0 1 * * *", "Europe/Berlin"));
+    assert!(!given.catch_up);
+    let machine = jiff::tz::TimeZone::try_system().ok().and_then(|zone| zone.iana_name().map(str::to_owned));
+    assert_eq!(schedule("").timezone, machine.unwrap_or_else(|| "UTC".to_owned()));
+}
+
+#[test]
 fn exceptions_come_before_what_they_are_excepted_from() {
     let rules = "include = [\"/gold/***\"]\nexclude = [\"*\"]\n";
     let config = parse(&format!("{LEAST}{rules}"));
@@ -350,6 +373,7 @@ fn a_terminal_gets_colours_and_the_same_words() {
 fn spoiled() -> impl Strategy<Value = String> {
     let whole = uncommented(&config::generate());
     let length = whole.len();
+    assert!(whole.is_ascii(), "can be cut anywhere");
     let other = prop_oneof![
         Just(String::new()),
         "[\\[\\]{}=\"'.,#\\\\\n ]{1,4}",
@@ -357,8 +381,7 @@ fn spoiled() -> impl Strategy<Value = String> {
         any::<char>().prop_map(String::from),
     ];
     (0..length, 0..40_usize, other).prop_map(move |(start, count, other)| {
-        let (start, end) = (whole.floor_char_boundary(start), whole.floor_char_boundary(start + count));
-        format!("{}{other}{}", &whole[..start], &whole[end..])
+        format!("{}{other}{}", &whole[..start], &whole[(start + count).min(length)..])
     })
 }
 

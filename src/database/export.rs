@@ -232,7 +232,8 @@ impl Stream<'_> {
         let create = ["--create", "--file=-", "--use-list=/dev/stdin"];
         let made = self.restore(archive, &create, list.as_bytes()).await?;
         // What a setting of the database forbids to its users must not stop its restore.
-        self.text("\\setenv PGOPTIONS '-c default_transaction_read_only=off'\n")?;
+        // A name means the same bytes only in databases of one encoding: it is made from the one where the globals were.
+        self.text("\\setenv PGOPTIONS '-c default_transaction_read_only=off'\n\\connect postgres\n")?;
         let statement = format!("CREATE DATABASE {} ", entry.name);
         let mut is_there = is_initial(&entry.name);
         for line in made.split_inclusive(|byte| *byte == b'\n') {

@@ -211,7 +211,7 @@ impl Removal<'_> {
 
     fn gone(&self) {
         let removed = self.removed.fetch_add(1, Ordering::Relaxed) + 1;
-        if removed % 256 == 0 && !(self.going)(removed) {
+        if removed.is_multiple_of(256) && !(self.going)(removed) {
             self.stopped.store(true, Ordering::Relaxed);
         }
     }

@@ -247,7 +247,9 @@ mod tests {
         let records = [record(b""), record(b"a\xff"), record(b"new\nline")];
         for _ in 0..2 {
             let mut writer = RecordWriter::create(&path).unwrap();
-            records.iter().for_each(|record| writer.write(record).unwrap());
+            for record in &records {
+                writer.write(record).unwrap();
+            }
             let written = writer.finish().unwrap();
             assert_eq!(written.records, 3);
             let bytes = crate::fs::read(&path).unwrap();

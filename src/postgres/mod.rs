@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 pub use client::{Canceller, Client, cause_of};
 pub use programs::{Programs, Version, find_programs};
-pub use quote::{identifier, literal, one_line_identifier, qualified};
+pub use quote::{ascii_identifier, identifier, literal, one_line_identifier, qualified};
 pub use resolve::{Environment, Resolved, SslMode};
 
 use crate::config;

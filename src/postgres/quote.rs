@@ -32,6 +32,28 @@ pub fn one_line_identifier(name: &str) -> String {
     quoted
 }
 
+/// A name in ASCII alone, for a session whose client encoding is not ours: PostgreSQL (13 and newer) turns the escapes into the
+/// server's encoding.
+#[must_use]
+pub fn ascii_identifier(name: &str) -> String {
+    if name.is_ascii() {
+        return one_line_identifier(name);
+    }
+    let mut quoted = String::from("U&\"");
+    for letter in name.chars() {
+        // Writing to a String cannot fail.
+        let _ = match letter {
+            '"' => write!(quoted, "\"\""),
+            '\\' => write!(quoted, "\\\\"),
+            letter if letter.is_ascii() && !letter.is_control() => write!(quoted, "{letter}"),
+            letter if u32::from(letter) > 0xFFFF => write!(quoted, "\\+{:06X}", u32::from(letter)),
+            letter => write!(quoted, "\\{:04X}", u32::from(letter)),
+        };
+    }
+    quoted.push('"');
+    quoted
+}
+
 /// `"schema"."name"`, in one line.
 #[must_use]
 pub fn qualified(schema: &str, name: &str) -> String {
@@ -52,7 +74,7 @@ pub fn literal(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{literal, one_line_identifier, qualified};
+    use super::{ascii_identifier, literal, one_line_identifier, qualified};
 
     #[test]
     fn names_stand_in_one_line() {
@@ -60,6 +82,13 @@ mod tests {
         assert_eq!(one_line_identifier(r#"a"b\c"#), r#""a""b\c""#);
         assert_eq!(one_line_identifier("a\nb\\c\"d"), r#"U&"a\000Ab\\c""d""#);
         assert_eq!(qualified("s", "t\t"), r#""s".U&"t\0009""#);
+    }
+
+    #[test]
+    fn names_are_written_in_ascii() {
+        assert_eq!(ascii_identifier("plain"), r#""plain""#);
+        assert_eq!(ascii_identifier("é\"\\\n"), r#"U&"\00E9""\\\000A""#);
+        assert_eq!(ascii_identifier("𝄞"), r#"U&"\+01D11E""#);
     }
 
     #[test]

@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(name, "2026-11-21T010000Z");
         assert_eq!(parse_name(&name).unwrap().to_string(), "2026-11-21T01:00:00Z");
         assert_eq!(parse_name("2026-11-21T010000Z-2"), parse_name(&name));
-        assert!(name < "2026-11-21T010000Z-2".to_owned() && *"2026-11-21T010000Z-2" < *"2026-11-21T010001Z");
+        assert!(*name < *"2026-11-21T010000Z-2" && *"2026-11-21T010000Z-2" < *"2026-11-21T010001Z");
         for wrong in [
             "",
             "lost+found",

@@ -65,8 +65,11 @@ impl Vault {
             if name.starts_with('.') {
                 continue;
             }
-            match Day::read(directory.join(&name), &name, self.repository(), now) {
+            let path = directory.join(&name);
+            match Day::read(path.clone(), &name, self.repository(), now) {
                 Ok(day) => days.good.push(day),
+                // It is being removed right now by the one who has the lock.
+                Err(_) if !fs::exists(&path)? => {}
                 Err(Doubt { reason, sequence, future }) => {
                     days.quarantined.push(Quarantined { name, reason, sequence, future });
                 }

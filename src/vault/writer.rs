@@ -186,7 +186,7 @@ impl DayWriter {
         self.refuse_unsealable(&manifest)?;
         let name = self.free_name(manifest.freeze_point)?;
         manifest.format = FORMAT;
-        manifest.repository = self.locked.repository().to_owned();
+        self.locked.repository().clone_into(&mut manifest.repository);
         manifest.sequence = self.sequence;
         manifest.base = self.base;
         manifest.run = self.run;

@@ -1,4 +1,5 @@
 //! What several test programs share. Each uses a part of it.
 #![allow(dead_code, reason = "every test program uses another part")]
 
+pub mod day;
 pub mod postgres;

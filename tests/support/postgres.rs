@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -113,12 +114,11 @@ impl Server {
         initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"]);
         check(initdb.arg(server.data_dir()), "initdb");
         let sockets = server.socket_dir().display().to_string();
-        let conf: String = [("unix_socket_directories", sockets.as_str())]
-            .iter()
-            .chain(SETTINGS)
-            .chain(settings)
-            .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
-            .collect();
+        let mut conf = String::new();
+        let own = [("unix_socket_directories", sockets.as_str())];
+        for (name, value) in own.iter().chain(SETTINGS).chain(settings) {
+            writeln!(conf, "{name} = '{}'", value.replace('\'', "''")).expect("memory");
+        }
         server.append_conf(&conf);
         server.run();
         server
@@ -175,9 +175,22 @@ impl Server {
     /// A program of PostgreSQL's (by name: this server's own; by path: that one) set up to reach this server.
     pub fn client(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(self.bin.join(program));
-        clean(&mut command);
+        self.prepare(&mut command);
         command.envs(self.environment());
         command
+    }
+
+    /// Nothing of the environment of the tests may decide which server is met. A server from a wheel brings its own libpq.
+    fn prepare(&self, command: &mut Command) {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command.env("LC_ALL", "C.UTF-8");
+        if !self.bin.starts_with("/usr") {
+            command.env("LD_LIBRARY_PATH", self.bin.join("../lib"));
+        }
     }
 
     /// The environment by which libpq finds this server.
@@ -196,7 +209,8 @@ impl Server {
     /// A statement fails.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         let output = self.try_psql(database, sql);
-        assert!(output.status.success(), "psql: {}\n{sql}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "psql: {said}\n{}", sql.chars().take(500).collect::<String>());
         String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
     }
 
@@ -207,7 +221,7 @@ impl Server {
     pub fn try_psql(&self, database: &str, sql: &str) -> Output {
         let mut psql = self.client("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
-        psql.env("PGDATABASE", database);
+        psql.env("PGDATABASE", database).env("PGCLIENTENCODING", "UTF8");
         feed(&mut psql, sql.as_bytes())
     }
 
@@ -318,7 +332,7 @@ impl Server {
         } else {
             Command::new(program)
         };
-        clean(&mut command);
+        self.prepare(&mut command);
         command.current_dir(self.dir.path());
         command
     }
@@ -357,16 +371,6 @@ pub fn check(command: &mut Command, what: &str) -> Vec<u8> {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-/// Nothing of the environment of the tests may decide which server is met.
-fn clean(command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
-            command.env_remove(name);
-        }
-    }
-    command.env("LC_ALL", "C.UTF-8");
 }
 
 fn give_to_postgres(path: &Path) {

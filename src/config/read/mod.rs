@@ -38,6 +38,8 @@ const SOCKET: Key = Key::defaulted(
     "\"/run/daykeep/daykeep.sock\"",
     "The unix socket that the daemon listens on.",
 );
+/// `sun_path` of unix(7), without the byte that ends it.
+const LONGEST_SOCKET: usize = 107;
 const GROUP: Key = Key::defaulted(
     "group",
     Kind::Text,
@@ -109,7 +111,16 @@ fn whole(path: &Path, root: &Table<'_>) -> Option<Config> {
 
 fn daemon(table: &Table<'_>) -> Option<Daemon> {
     table.refuse_unknown();
-    let socket = table.get(&SOCKET, Value::path);
+    let socket = table.get(&SOCKET, |value| match value.path()? {
+        path if path.as_os_str().len() > LONGEST_SOCKET => value.wrong(
+            format!(
+                "the path of a socket can have {LONGEST_SOCKET} bytes, this has {}",
+                path.as_os_str().len()
+            ),
+            "put it into a directory with a shorter name".to_owned(),
+        ),
+        path => Some(path),
+    });
     let group = table.get(&GROUP, Value::text);
     Some(Daemon { socket: socket?, group: group? })
 }

@@ -1,0 +1,390 @@
+//! The freeze point of the databases, inside the hold.
+//!
+//! For each database, all at once:
+//!
+//! 1. The keeper begins a transaction and locks every table (ACCESS SHARE) *before* its snapshot exists: a LOCK takes none. So no TRUNCATE or ALTER
+//!    can come between the snapshot and the lock, which would make a table silently empty.
+//! 2. It exports its snapshot and lists the tables again, inside it. A table that was not locked is new: everything is undone and
+//!    tried again.
+//! 3. Its workers import the snapshot and lock too, without waiting long: when somebody's ALTER TABLE stands in the queue behind the keeper,
+//!    a worker would wait for it, and it for the keeper, which PostgreSQL cannot see. Then everything is undone, the ALTER goes through, and all is
+//!    tried again.
+//! 4. pg_dump is started with the snapshot, and is waited for until it holds its locks, for the same reason.
+//!
+//! After this nobody can change a table under a connection that will read it, and the repository can be released.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::{FutureExt as _, try_join_all};
+use futures_util::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_postgres::Row;
+
+use super::catalog::{self, Table};
+use super::claim::{self, Circumstances};
+use super::prepare::{DatabaseInfo, Prepared, PreparedDatabase, Report};
+use super::rest::{Order, Rest};
+use super::{Error, blockers, dump, globals};
+use crate::config;
+use crate::event::Context;
+use crate::manifest::{self, DatabaseRecord};
+use crate::postgres::{self, Client, Programs};
+use crate::process::Running;
+
+/// How often one database is tried.
+const ATTEMPTS: u32 = 10;
+/// How long a worker or pg_dump may wait for a lock that the keeper has already: only somebody's queued change keeps it from them.
+const FOLLOWER_WAIT: Duration = Duration::from_secs(1);
+/// How many pg_dump processes start at the same time.
+const STARTS_AT_ONCE: usize = 8;
+/// Where the keeper's transaction stands after the freeze: what later asks it for rows can always come back here.
+pub(super) const SAVEPOINT: &str = "daykeep";
+
+/// Every snapshot is open and every table locked. Dropping it gives all of it up.
+#[derive(Debug)]
+pub struct Frozen {
+    pub(super) config: config::Database,
+    pub(super) report: Report,
+    pub(super) programs: Programs,
+    /// Kept open: it cancels nothing, but sees who waits.
+    pub(super) watch: Client,
+    pub(super) databases: Vec<FrozenDatabase>,
+    pub(super) globals: Option<Running>,
+    instant: Timestamp,
+    pub(super) wal_begin: String,
+    pub(super) wal_end: String,
+}
+
+/// One database at the freeze point.
+#[derive(Debug)]
+pub(super) struct FrozenDatabase {
+    pub info: DatabaseInfo,
+    pub keeper: Client,
+    pub workers: Vec<Client>,
+    pub snapshot: String,
+    /// The tables in the snapshot.
+    pub tables: Vec<Table>,
+    /// Which of them daykeep copies, by their place.
+    pub ours: Vec<usize>,
+    /// None: it follows in the dump.
+    pub rest: Option<Rest>,
+}
+
+impl FrozenDatabase {
+    /// The order for its pg_dump.
+    pub fn order<'a>(
+        &'a self,
+        config: &'a config::Database,
+        programs: &'a Programs,
+        lock_wait: Duration,
+    ) -> Order<'a> {
+        let tables = &self.tables;
+        Order {
+            config,
+            programs,
+            dbname: &self.info.name,
+            snapshot: &self.snapshot,
+            ours: self.ours.iter().filter_map(|place| tables.get(*place)).collect(),
+            application: format!("daykeep rest {} {}", std::process::id(), self.snapshot),
+            lock_wait,
+        }
+    }
+}
+
+impl Prepared {
+    /// Takes the freeze point: see the head of this module.
+    ///
+    /// # Errors
+    /// A table stayed locked for longer than `lock_timeout` (the error names who has it), tables kept changing, pg_dump could not be
+    /// started, or a session was lost.
+    pub async fn freeze(self, _still: &impl manifest::Still, context: &Context) -> Result<Frozen, Error> {
+        tokio::select! {
+            outcome = self.freeze_all(context) => outcome,
+            () = context.cancel.cancelled() => Err(Error::Cancelled),
+        }
+    }
+
+    async fn freeze_all(self, context: &Context) -> Result<Frozen, Error> {
+        let Self { config, report, programs, watch, databases, dumps_at_once } = self;
+        let wal_begin = wal_position(&watch).await?;
+        let globals = config.globals.then(|| globals::start(&config, &programs, &report)).transpose()?;
+        let site = Site {
+            config: &config,
+            report: &report,
+            programs: &programs,
+            watch: &watch,
+            starts: Semaphore::new(STARTS_AT_ONCE),
+        };
+        let all = databases.into_iter().enumerate();
+        let databases = try_join_all(
+            all.map(|(place, database)| freeze_one(&site, database, place < dumps_at_once).boxed()),
+        )
+        .await?;
+        let instant = context.clock.now();
+        let wal_end = wal_position(&watch).await?;
+        Ok(Frozen { config, report, programs, watch, databases, globals, instant, wal_begin, wal_end })
+    }
+}
+
+impl Frozen {
+    /// The instant that the databases show.
+    #[must_use]
+    pub fn instant(&self) -> Timestamp {
+        self.instant
+    }
+
+    /// What was found out about the server.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Writes everything below `target`, which is `<day>/database` of a day that is not sealed; what an earlier run left there is removed.
+    /// `previous` is the same directory of a sealed day on the same file system: equal segments are linked from it and changed ones
+    /// stored as patches, after a check of what is there. With `new_base`, nothing is linked.
+    ///
+    /// # Errors
+    /// A session was lost, pg_dump failed, a file cannot be written, or a table's rows would be missing.
+    pub async fn dump(
+        &mut self,
+        _released: &impl manifest::Released,
+        target: &Path,
+        previous: Option<&Path>,
+        new_base: bool,
+        context: &Context,
+    ) -> Result<DatabaseRecord, Error> {
+        dump::dump(self, target, previous.filter(|_| !new_base), context).await
+    }
+
+    /// The rows of a query inside the snapshot of `database`. One query at a time: a new one ends the one before. The query runs with the
+    /// role's own search_path, and can change nothing.
+    ///
+    /// # Errors
+    /// The database is not frozen here, or the server refuses the query.
+    pub async fn rows(
+        &self,
+        database: &str,
+        sql: &str,
+    ) -> Result<impl Stream<Item = Result<Row, Error>> + use<'_>, Error> {
+        let Some(frozen) = self.databases.iter().find(|frozen| frozen.info.name == database) else {
+            let there = self.databases.iter().map(|frozen| frozen.info.name.clone()).collect();
+            return Err(Error::NoDatabase { name: database.to_owned(), there });
+        };
+        let keeper = &frozen.keeper;
+        back_to_savepoint(keeper).await?;
+        let settings = "SET LOCAL search_path TO DEFAULT; SET LOCAL row_security TO DEFAULT";
+        keeper.batch_execute(settings).await.map_err(|error| keeper.failed("set the session up", &error))?;
+        let none: [&(dyn tokio_postgres::types::ToSql + Sync); 0] = [];
+        let rows = keeper
+            .query_raw(sql, none)
+            .await
+            .map_err(|error| keeper.failed("run the query of a check", &error))?;
+        Ok(rows.map(|row| row.map_err(|error| keeper.failed("read the rows of a check", &error).into())))
+    }
+
+    /// Closes the snapshots and the connections.
+    ///
+    /// # Errors
+    /// A session was lost: then what it read last may not be the snapshot's.
+    pub async fn finish(self) -> Result<(), Error> {
+        for database in self.databases {
+            database.keeper.batch_execute("COMMIT").await.map_err(|error| lost(&database.keeper, &error))?;
+            if let Some(rest) = database.rest {
+                rest.kill().await;
+            }
+            database.keeper.close().await;
+        }
+        self.watch.close().await;
+        Ok(())
+    }
+}
+
+/// Undoes what was set for one use of the keeper. Its snapshot and its locks are older than the savepoint and stay.
+pub(super) async fn back_to_savepoint(keeper: &Client) -> Result<(), Error> {
+    keeper
+        .batch_execute(&format!("ROLLBACK TO SAVEPOINT {SAVEPOINT}"))
+        .await
+        .map_err(|error| lost(keeper, &error))
+}
+
+pub(super) fn lost(client: &Client, error: &tokio_postgres::Error) -> Error {
+    Error::Lost { dbname: client.dbname().to_owned(), cause: postgres::cause_of(error) }
+}
+
+async fn wal_position(watch: &Client) -> Result<String, Error> {
+    let sql = "SELECT coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text, '')";
+    let row = watch.query_one(sql, &[]).await.and_then(|row| row.try_get(0));
+    row.map_err(|error| watch.failed("ask for the WAL position", &error).into())
+}
+
+/// What the freeze of each database shares.
+struct Site<'a> {
+    config: &'a config::Database,
+    report: &'a Report,
+    programs: &'a Programs,
+    watch: &'a Client,
+    starts: Semaphore,
+}
+
+/// Why an attempt came to nothing.
+enum Failed {
+    /// Somebody changed the tables: once more.
+    Again(String),
+    /// It cannot be done.
+    ForGood(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::ForGood(error)
+    }
+}
+
+async fn freeze_one(
+    site: &Site<'_>,
+    prepared: PreparedDatabase,
+    with_rest: bool,
+) -> Result<FrozenDatabase, Error> {
+    let PreparedDatabase { info, keeper, keeper_pid, workers, tables } = prepared;
+    let mut database = FrozenDatabase {
+        info,
+        keeper,
+        workers,
+        snapshot: String::new(),
+        tables,
+        ours: Vec::new(),
+        rest: None,
+    };
+    let mut last = String::new();
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            undo(&mut database).await?;
+            database.tables = catalog::tables(&database.keeper, site.report.server_version).await?;
+        }
+        match attempt_freeze(site, &mut database, keeper_pid, with_rest).await {
+            Ok(()) => return Ok(database),
+            Err(Failed::ForGood(error)) => return Err(error),
+            Err(Failed::Again(why)) => last = why,
+        }
+    }
+    Err(Error::Restless { dbname: database.info.name, attempts: ATTEMPTS, last })
+}
+
+async fn undo(database: &mut FrozenDatabase) -> Result<(), Error> {
+    if let Some(rest) = database.rest.take() {
+        rest.kill().await;
+    }
+    for client in database.workers.iter().chain([&database.keeper]) {
+        client.batch_execute("ROLLBACK").await.map_err(|error| client.failed("roll back", &error))?;
+    }
+    Ok(())
+}
+
+async fn attempt_freeze(
+    site: &Site<'_>,
+    database: &mut FrozenDatabase,
+    keeper_pid: i32,
+    with_rest: bool,
+) -> Result<(), Failed> {
+    lock_first(site, database, keeper_pid).await?;
+    let keeper = &database.keeper;
+    let row = keeper.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await;
+    database.snapshot = row
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| Error::from(keeper.failed("export its snapshot", &error)))?;
+    let seen = catalog::tables(keeper, site.report.server_version).await?;
+    if seen.iter().map(|table| table.oid).ne(database.tables.iter().map(|table| table.oid)) {
+        return Err(Failed::Again("tables were created or dropped".to_owned()));
+    }
+    let circumstances = Circumstances {
+        server_version: site.report.server_version,
+        standby: site.report.standby,
+        encoding: &database.info.encoding,
+    };
+    database.ours = claim::claimed(&seen, circumstances);
+    database.tables = seen;
+    let ours: Vec<&Table> = database.ours.iter().filter_map(|place| database.tables.get(*place)).collect();
+    try_join_all(database.workers.iter().map(|worker| follow(worker, &database.snapshot, &ours).boxed()))
+        .await?;
+    if with_rest {
+        start_rest(site, database).await?;
+    }
+    let settle = format!("SET LOCAL lock_timeout = 0; SAVEPOINT {SAVEPOINT}");
+    let keeper = &database.keeper;
+    keeper
+        .batch_execute(&settle)
+        .await
+        .map_err(|error| Error::from(keeper.failed("set a savepoint", &error)))?;
+    Ok(())
+}
+
+fn lock_statement(tables: &[&Table]) -> String {
+    if tables.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = tables
+        .iter()
+        .map(|table| {
+            format!("ONLY {}.{}", postgres::identifier(&table.schema), postgres::identifier(&table.name))
+        })
+        .collect();
+    format!("LOCK TABLE {} IN ACCESS SHARE MODE;", names.join(", "))
+}
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
+
+/// The keeper's locks, before its snapshot.
+async fn lock_first(site: &Site<'_>, database: &FrozenDatabase, keeper_pid: i32) -> Result<(), Failed> {
+    let keeper = &database.keeper;
+    let wait = site.config.lock_timeout;
+    let sql = format!(
+        "{BEGIN} SET LOCAL lock_timeout = {}; {}",
+        wait.as_millis().max(1),
+        lock_statement(&database.tables.iter().collect::<Vec<_>>())
+    );
+    let (outcome, blockers) = blockers::watched(site.watch, keeper_pid, keeper.batch_execute(&sql)).await;
+    let Err(error) = outcome else { return Ok(()) };
+    match error.code().map(tokio_postgres::error::SqlState::code) {
+        // undefined_table, invalid_schema_name, deadlock_detected
+        Some("42P01" | "3F000" | "40P01") => Err(Failed::Again(postgres::cause_of(&error))),
+        Some("55P03") => {
+            Err(Error::Locked { dbname: database.info.name.clone(), waited: wait, blockers }.into())
+        }
+        _ => Err(Error::from(keeper.failed("lock its tables", &error)).into()),
+    }
+}
+
+/// A worker's snapshot and locks.
+async fn follow(worker: &Client, snapshot: &str, ours: &[&Table]) -> Result<(), Failed> {
+    let sql = format!(
+        "{BEGIN} SET TRANSACTION SNAPSHOT {}; SET LOCAL lock_timeout = {}; {} SET LOCAL lock_timeout = 0",
+        postgres::literal(snapshot),
+        FOLLOWER_WAIT.as_millis(),
+        lock_statement(ours)
+    );
+    let Err(error) = worker.batch_execute(&sql).await else { return Ok(()) };
+    match error.code().map(tokio_postgres::error::SqlState::code) {
+        Some("55P03" | "40P01") => Err(Failed::Again("somebody waits to change a table".to_owned())),
+        _ => Err(Error::from(worker.failed("take over the snapshot", &error)).into()),
+    }
+}
+
+async fn start_rest(site: &Site<'_>, database: &mut FrozenDatabase) -> Result<(), Failed> {
+    // The semaphore is never closed.
+    let _one_of_few = site.starts.acquire().await;
+    let mut rest = Rest::start(&database.order(site.config, site.programs, FOLLOWER_WAIT))?;
+    let locked: Vec<u32> =
+        database.tables.iter().filter(|table| !table.member).map(|table| table.oid).collect();
+    let outcome = rest.locked(site.watch, database.info.oid, &locked).await;
+    match outcome {
+        Ok(()) => {
+            database.rest = Some(rest);
+            Ok(())
+        }
+        // Somebody's change stood in the queue, or a view was dropped while pg_dump looked at it.
+        Err(error @ Error::Program { .. }) => Err(Failed::Again(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
