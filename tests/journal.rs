@@ -247,5 +247,7 @@ fn the_last_due_instant_is_remembered() {
     assert_eq!(last_due(state, "fossology", new).unwrap(), None, "another schedule has handled nothing yet");
     fs::write(state.join("fossology/schedule.json"), "{").unwrap();
     let error = last_due(state, "fossology", old).unwrap_err().to_string();
-    assert!(error.ends_with("schedule.json is damaged: remove it, and the next scheduled run will write it anew"));
+    assert!(
+        error.ends_with("schedule.json is damaged: remove it, and the next scheduled run will write it anew")
+    );
 }

@@ -133,7 +133,9 @@ fn assert_whole(day: &Day) {
         let bytes = fs::read(day.path().join(name)).unwrap();
         assert_eq!(*digest, blake3::hash(&bytes).to_hex().to_string(), "{name}");
     }
-    for name in ["database/globals.sql", "database/segment.zst", "files.jsonl.zst"] {
+    for name in
+        ["database/globals.sql", "database/segment.zst", "files.jsonl.zst", "RESTORE.md", "restore.sh"]
+    {
         assert!(day.manifest().digests.contains_key(name), "{name}: {:?}", day.manifest().digests);
     }
     assert!(!day.manifest().digests.contains_key("forged"));
@@ -219,6 +221,11 @@ fn a_sealed_day_is_described_named_and_linked() {
     let said = second.manifest();
     assert_eq!((said.sequence, said.run, said.base, said.base_day.as_str()), (2, 8, false, first.name()));
     assert_eq!(said.repository, REPOSITORY);
+    let guide = fs::read_to_string(second.path().join("RESTORE.md")).unwrap();
+    assert!(guide.starts_with("# Restoring fossology to 2026-11-02T010000Z\n"), "{guide}");
+    assert!(guide.contains("2026-11-02T01:00:00Z") && !guide.contains("{{"));
+    let help = Command::new(second.path().join("restore.sh")).arg("--help").output().unwrap();
+    assert!(help.status.success() && help.stdout.starts_with(b"usage: ./restore.sh"));
     assert_eq!(fs::metadata(second.path()).unwrap().permissions().mode() & 0o7777, 0o550);
 
     let days = locked.days(night(1)).unwrap();
@@ -531,6 +538,9 @@ fn nothing_is_removed_by_a_clock_that_jumped() {
         "the day 2026-11-04T010000Z is dated in the future: set the clock right, or remove that day by hand if its date \
          is wrong"
     );
+    let before = links(&locked);
+    locked.mend_links(night(-40)).unwrap();
+    assert_eq!(links(&locked), before, "no clock takes the links away");
     // A run by a clock that went back: its day is not the newest by date.
     let wrong = night(-40);
     let made = keep(&locked, wrong);

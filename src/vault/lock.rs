@@ -16,7 +16,7 @@ use crate::vault::{Error, Vault};
 pub struct Locked {
     vault: Vault,
     /// Open as long as the lock is to last.
-    pub(super) lock: Arc<File>,
+    _lock: Arc<File>,
 }
 
 impl Deref for Locked {
@@ -49,7 +49,7 @@ impl Vault {
             .map_err(|source| Error::Manifest { path: path.clone(), source })?;
         file.set_len(0).on("write", &path)?;
         file.write_all(&text).on("write", &path)?;
-        let locked = Locked { vault: self.clone(), lock: Arc::new(file) };
+        let locked = Locked { vault: self.clone(), _lock: Arc::new(file) };
         locked.mend_links(now)?;
         Ok(locked)
     }

@@ -32,6 +32,7 @@ mod days;
 mod diff;
 mod digest;
 mod error;
+mod guide;
 mod links;
 mod lock;
 mod probe;

@@ -1,8 +1,6 @@
 //! Making a day: built aside, sealed at once or not at all. The crash argument stands at the head of the vault.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fs;
 use crate::manifest::{FORMAT, Manifest};
 use crate::vault::day::{MANIFEST, parse_name};
-use crate::vault::{Day, Error, Locked, digest, name_of};
+use crate::vault::{Day, Error, Locked, digest, guide, name_of};
 
 const BUILDING: &str = ".building";
 /// Beside the building directory: what it is built from.
@@ -27,11 +25,10 @@ struct Origin {
     base: bool,
 }
 
-/// A day under construction. While it lives, the vault stays locked.
+/// A day under construction. While it lives, the vault stays locked, by its part in [`Locked`].
 #[derive(Debug)]
 pub struct DayWriter {
     locked: Locked,
-    _lock: Arc<File>,
     path: PathBuf,
     previous: Option<Day>,
     base: bool,
@@ -72,16 +69,7 @@ impl Locked {
         fs::set_mode(&path, 0o750)?;
         fs::create_dir_durable(&path.join("trees"))?;
         fs::create_dir_durable(&path.join("database"))?;
-        Ok(DayWriter {
-            locked: self.clone(),
-            _lock: self.lock.clone(),
-            path,
-            previous,
-            base: origin.base,
-            picked_up,
-            sequence,
-            run,
-        })
+        Ok(DayWriter { locked: self.clone(), path, previous, base: origin.base, picked_up, sequence, run })
     }
 
     fn found_building(&self, path: &Path) -> Result<Option<Origin>, Error> {
@@ -195,6 +183,7 @@ impl DayWriter {
             _ => name.clone(),
         };
         manifest.day.clone_from(&name);
+        guide::write(&self.path, &manifest)?;
         manifest.digests = digest::of_day(&self.path, self.previous.as_ref())?;
         fs::sync_volume(&self.path)?;
         let file = self.path.join(MANIFEST);

@@ -1,0 +1,54 @@
+//! What lies in every day so that it can be restored without daykeep: `RESTORE.md` for people and `restore.sh`.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::fs::{self, OnPath as _};
+use crate::manifest::Manifest;
+use crate::vault::Error;
+
+const GUIDE: &str = include_str!("RESTORE.md");
+/// Reads `manifest.json` itself, so it is the same in every day.
+const SCRIPT: &str = include_str!("restore.sh");
+
+/// Writes both. They are flushed with the rest of the day.
+pub(super) fn write(day: &Path, manifest: &Manifest) -> Result<(), Error> {
+    put(&day.join("RESTORE.md"), &guide(manifest), 0o644)?;
+    put(&day.join("restore.sh"), SCRIPT, 0o755)
+}
+
+fn put(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
+    fs::remove_file(path)?;
+    fs::create_new(path)?.write_all(text.as_bytes()).on("write", path)?;
+    Ok(fs::set_mode(path, mode)?)
+}
+
+fn guide(manifest: &Manifest) -> String {
+    let database = manifest.database.as_ref();
+    let none = "(this day has no database)";
+    let server_version = database.map_or(none, |database| database.server_version_text.as_str());
+    let pg_dump_version = database.map_or(none, |database| database.pg_dump_version.as_str());
+    GUIDE
+        .replace("{{repository}}", &manifest.repository)
+        .replace("{{day}}", &manifest.day)
+        .replace("{{freeze_point}}", &format!("{:.0}", manifest.freeze_point))
+        .replace("{{server_version}}", server_version)
+        .replace("{{pg_dump_version}}", pg_dump_version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GUIDE;
+
+    #[test]
+    fn the_guide_asks_for_nothing_that_is_not_filled_in() {
+        let asked: std::collections::BTreeSet<&str> = GUIDE
+            .split("{{")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("}}"))
+            .map(|(word, _)| word)
+            .collect();
+        let filled = ["day", "freeze_point", "pg_dump_version", "repository", "server_version"];
+        assert_eq!(asked.into_iter().collect::<Vec<_>>(), filled);
+    }
+}
