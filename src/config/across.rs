@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::config::value::Source;
+use crate::config::source::Source;
 
 /// Something that a repository takes for itself, and where the file says so.
 #[derive(Debug)]

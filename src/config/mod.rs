@@ -13,6 +13,7 @@ mod problem;
 mod read;
 mod reference;
 mod sample;
+mod source;
 mod tree;
 mod value;
 mod write;

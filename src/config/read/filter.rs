@@ -1,5 +1,8 @@
 //! The patterns of `include`, `exclude` and `filter`: only their syntax; the tree part matches them.
 
+use std::iter::Peekable;
+use std::str::CharIndices;
+
 use crate::config::Filter;
 use crate::config::value::Value;
 
@@ -90,7 +93,7 @@ fn fault_of_wildcards(pattern: &str) -> Option<PatternFault> {
                 return Some((at, "ends with a lone `\\`", Some("for a backslash itself, write it twice")));
             }
             '[' => {
-                if let Some(fault) = fault_of_set(at, &mut rest) {
+                if let Err(fault) = (Set { open: at, rest: &mut rest }).check() {
                     return Some(fault);
                 }
             }
@@ -100,68 +103,73 @@ fn fault_of_wildcards(pattern: &str) -> Option<PatternFault> {
     None
 }
 
-/// Reads on behind the `[` at `open`, up to and with its `]`.
-fn fault_of_set(
+/// A set, read on from behind its `[`.
+struct Set<'r, 'p> {
     open: usize,
-    rest: &mut std::iter::Peekable<std::str::CharIndices<'_>>,
-) -> Option<PatternFault> {
-    rest.next_if(|(_, c)| matches!(c, '!' | '^'));
-    let unclosed = (open, "has a `[` without its `]`", Some("for the character itself, write `\\[`"));
-    let mut first = true;
-    let mut low: Option<char> = None;
-    loop {
-        let Some((at, mut c)) = rest.next() else {
-            return Some(unclosed);
-        };
-        match c {
-            ']' if !first => return None,
-            '/' => return Some((at, "has a `/` in a set", Some("a set matches one character of a name"))),
-            _ if !c.is_ascii() => {
-                let help = "a set matches one byte: write a rule for each of these characters";
-                return Some((at, "has a character in a set that is more than one byte", Some(help)));
-            }
-            '[' if rest.next_if(|(_, next)| *next == ':').is_some() => {
-                let name: String = std::iter::from_fn(|| rest.next_if(|(_, c)| c.is_ascii_alphanumeric()))
-                    .map(|(_, c)| c)
-                    .collect();
-                if !CLASSES.contains(&name.as_str()) {
-                    return Some((
-                        at,
-                        "has an unknown class in a set",
-                        Some("known are [:alpha:], [:digit:] and so on"),
-                    ));
+    rest: &'r mut Peekable<CharIndices<'p>>,
+}
+
+impl Set<'_, '_> {
+    /// Reads up to and with its `]`.
+    fn check(mut self) -> Result<(), PatternFault> {
+        self.rest.next_if(|(_, c)| matches!(c, '!' | '^'));
+        let mut low = None;
+        let mut first = true;
+        loop {
+            let (at, c) = self.next()?;
+            low = match c {
+                ']' if !first => return Ok(()),
+                '/' => {
+                    return Err((at, "has a `/` in a set", Some("a set matches one character of a name")));
                 }
-                if rest.next_if(|(_, c)| *c == ':').is_none() || rest.next_if(|(_, c)| *c == ']').is_none() {
-                    return Some(unclosed);
+                '[' if self.rest.next_if(|(_, next)| *next == ':').is_some() => {
+                    self.class(at)?;
+                    None
                 }
-                low = None;
-            }
-            '-' if low.is_some() && rest.peek().is_some_and(|(_, next)| *next != ']') => {
-                let Some((_, mut high)) = rest.next() else {
-                    return Some(unclosed);
-                };
-                if high == '\\' {
-                    let Some((_, escaped)) = rest.next() else {
-                        return Some(unclosed);
-                    };
-                    high = escaped;
+                '-' if low.is_some() && self.rest.peek().is_some_and(|(_, next)| *next != ']') => {
+                    if low > Some(self.member()?) {
+                        return Err((at, "has a range that ends before it begins", None));
+                    }
+                    None
                 }
-                if low.is_some_and(|low| low > high) {
-                    return Some((at, "has a range that ends before it begins", None));
-                }
-                low = None;
-            }
-            _ => {
-                if c == '\\' {
-                    let Some((_, escaped)) = rest.next() else {
-                        return Some(unclosed);
-                    };
-                    c = escaped;
-                }
-                low = Some(c);
-            }
+                '\\' => Some(self.next()?.1),
+                c => Some(c),
+            };
+            first = false;
         }
-        first = false;
+    }
+
+    fn next(&mut self) -> Result<(usize, char), PatternFault> {
+        match self.rest.next() {
+            None => {
+                Err((self.open, "has a `[` without its `]`", Some("for the character itself, write `\\[`")))
+            }
+            Some((at, c)) if !c.is_ascii() => {
+                let help = "a set matches one byte: write a rule for each of these characters";
+                Err((at, "has a character in a set that is more than one byte", Some(help)))
+            }
+            Some(next) => Ok(next),
+        }
+    }
+
+    fn member(&mut self) -> Result<char, PatternFault> {
+        match self.next()? {
+            (_, '\\') => self.next().map(|(_, escaped)| escaped),
+            (_, c) => Ok(c),
+        }
+    }
+
+    /// Reads `alpha:]`; its `[` is at `at`.
+    fn class(&mut self, at: usize) -> Result<(), PatternFault> {
+        let mut name = String::new();
+        while let Some((_, c)) = self.rest.next_if(|(_, c)| c.is_ascii_alphanumeric()) {
+            name.push(c);
+        }
+        let closed = self.next()?.1 == ':' && self.next()?.1 == ']';
+        if closed && CLASSES.contains(&name.as_str()) {
+            return Ok(());
+        }
+        Err((at, "has an unknown class in a set", Some("known are [:alpha:], [:digit:] and so on")))
     }
 }
 

@@ -17,7 +17,8 @@ use toml::de::DeTable;
 
 use crate::config::key::{Key, Kind, Section};
 use crate::config::problem::Report;
-use crate::config::value::{Source, Value};
+use crate::config::source::Source;
+use crate::config::value::Value;
 use crate::config::{Config, Daemon, across};
 pub(crate) use database::DATABASE;
 pub(crate) use hold::{COMMAND, FOSSOLOGY, HOLD, NONE, SYSTEMD};

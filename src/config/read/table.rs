@@ -6,7 +6,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::key::{Absent, Key, Section};
-use crate::config::value::{Source, Value, nearest};
+use crate::config::source::Source;
+use crate::config::value::{Value, nearest};
 
 /// A table and what may be in it. What is not in the file is an empty table at its place.
 #[derive(Debug, Clone)]

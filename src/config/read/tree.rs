@@ -196,30 +196,8 @@ fn check(name: &str, table: &Table<'_>, trees: &[String], database: Option<&Data
     let builtin = table.get_optional(&BUILTIN, |value| value.word(&["fossology"]));
     let sql = table.get_optional(&QUERY, query);
     refuse_both(table, &BUILTIN, &QUERY, "remove one of the two");
-    let tree = table.get(&CHECK_TREE, |value| {
-        let tree = value.text()?;
-        if trees.contains(&tree) {
-            return Some(tree);
-        }
-        let help = nearest(&tree, trees.iter().map(String::as_str))
-            .map(|known| format!("did you mean \"{known}\"?"))
-            .or_else(|| (!trees.is_empty()).then(|| format!("there are {}", trees.join(", "))));
-        value.wrong(format!("this repository has no tree `{tree}`"), help)
-    });
-    let asked = table.get_optional(&CHECK_DATABASE, |value| {
-        let name = value.text()?;
-        match database.map(|database| &database.databases) {
-            Some(Databases::Only(only)) if !only.contains(&name) => value.wrong(
-                format!("the database `{name}` is not dumped: `only` does not have it"),
-                "a check is made against what is kept: dump that database too".to_owned(),
-            ),
-            Some(Databases::AllBut(except)) if except.contains(&name) => value.wrong(
-                format!("the database `{name}` is not dumped: `except` has it"),
-                "a check is made against what is kept: dump that database too".to_owned(),
-            ),
-            _ => Some(name),
-        }
-    });
+    let tree = table.get(&CHECK_TREE, |value| known_tree(value, trees));
+    let asked = table.get_optional(&CHECK_DATABASE, |value| dumped(value, database));
     let depth = table.get(&DEPTH, |value| value.number(1, 10));
     let hosts = table.get(&HOSTS, hosts);
     let files = table.get(&FILES, Value::switch);
@@ -250,6 +228,31 @@ fn check(name: &str, table: &Table<'_>, trees: &[String], database: Option<&Data
         return None;
     };
     Some(Check { name: name.to_owned(), database, tree: tree?, query })
+}
+
+fn known_tree(value: &Value<'_>, trees: &[String]) -> Option<String> {
+    let tree = value.text()?;
+    if trees.contains(&tree) {
+        return Some(tree);
+    }
+    let help = nearest(&tree, trees.iter().map(String::as_str))
+        .map(|known| format!("did you mean \"{known}\"?"))
+        .or_else(|| (!trees.is_empty()).then(|| format!("there are {}", trees.join(", "))));
+    value.wrong(format!("this repository has no tree `{tree}`"), help)
+}
+
+/// The name of a database that is kept.
+fn dumped(value: &Value<'_>, database: Option<&Database>) -> Option<String> {
+    let name = value.text()?;
+    let reason = match database.map(|database| &database.databases) {
+        Some(Databases::Only(only)) if !only.contains(&name) => "`only` does not have it",
+        Some(Databases::AllBut(except)) if except.contains(&name) => "`except` has it",
+        _ => return Some(name),
+    };
+    value.wrong(
+        format!("the database `{name}` is not dumped: {reason}"),
+        "a check is made against what is kept: dump that database too".to_owned(),
+    )
 }
 
 fn refuse_for_query(table: &Table<'_>) {
