@@ -400,3 +400,23 @@ fn a_question_without_a_daemon_says_what_to_do() {
     drop(daemon);
     assert!(ask(&place.socket(), "GET", "/v1/status").is_err());
 }
+
+#[test]
+fn every_route_and_word_of_the_program_is_in_the_documentation() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let docs = read("docs/api.md");
+    let server = read("src/api/server.rs");
+    let mut routes = 0;
+    for route in server.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(docs.contains(&format!(" {route}`")), "docs/api.md does not tell of {route}");
+        routes += 1;
+    }
+    assert!(routes >= 10);
+    let metrics = read("src/daemon/metrics.rs");
+    let names = metrics.split(".each(").chain(metrics.split(".family(")).skip(1);
+    for name in
+        names.filter_map(|rest| rest.split('"').nth(1)).filter(|name| name.contains('_') || name.len() < 12)
+    {
+        assert!(docs.contains(&format!("`daykeep_{name}")), "docs/api.md does not tell of {name}");
+    }
+}
