@@ -91,7 +91,7 @@ impl From<run::Error> for Failure {
     fn from(error: run::Error) -> Self {
         let kind = match error {
             run::Error::Locked { .. } => Kind::Locked,
-            run::Error::Cancelled => Kind::Failed,
+            _ => Kind::Failed,
         };
         Self::of(kind, &error)
     }

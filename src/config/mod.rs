@@ -104,6 +104,15 @@ pub struct Repository {
     pub as_toml: String,
 }
 
+impl Repository {
+    /// The time zone whose calendar days, weeks and months count: the schedule's, else the machine's.
+    #[must_use]
+    pub fn zone(&self) -> jiff::tz::TimeZone {
+        let configured = self.schedule.as_ref().and_then(|due| jiff::tz::TimeZone::get(&due.timezone).ok());
+        configured.unwrap_or_else(jiff::tz::TimeZone::system)
+    }
+}
+
 /// `schedule`, `timezone`, `catch_up`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {

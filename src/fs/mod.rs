@@ -252,6 +252,25 @@ pub fn names_in(path: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
     Ok(names)
 }
 
+/// The path without symbolic links, `.` and `..`.
+///
+/// # Errors
+/// Something on the way is not there or cannot be read.
+pub fn real_path(path: &Path) -> Result<PathBuf, Error> {
+    fs::canonicalize(path).on("resolve", path)
+}
+
+/// Whether files can be created in a directory, found out by creating one (the directory too, if it is missing).
+///
+/// # Errors
+/// They cannot.
+pub fn probe_writable(directory: &Path) -> Result<(), Error> {
+    create_dir_durable(directory)?;
+    let probe = directory.join(format!(".daykeep-probe-{}", std::process::id()));
+    create_new(&probe)?;
+    remove_file(&probe)
+}
+
 /// The directory that holds `path`'s name.
 #[must_use]
 pub fn parent_of(path: &Path) -> &Path {

@@ -1,10 +1,29 @@
-//! The backup of a repository.
+//! The backup of a repository: one readable function.
+//!
+//! Crash argument, step by step. Before `Hold` nothing of the repository was touched: a killed run leaves a building
+//! directory that is not a day (the next run picks it up) and a job without an end (shown failed). From the moment
+//! `hold::pause` begins, a record on disk and the guard process answer for the release, whatever becomes of this
+//! process. After `Release` the run only writes into the building directory, until `seal` makes it a day by one
+//! rename. Pruning comes last and only after a seal.
+
+mod check;
+mod day;
+mod error;
+mod freeze;
+mod preflight;
+mod probe;
 
 use std::path::PathBuf;
 
 use crate::config::Repository;
-use crate::event::Context;
+use crate::event::{Context, Event, Notices as _, Phase};
+use crate::hold;
+use crate::journal::{End, JobKind, Journal};
 use crate::manifest::Manifest;
+use crate::vault::{self, Day, Locked, Vault};
+
+pub use error::Error;
+pub use probe::{Finding, Verdict, probe};
 
 /// What is to be backed up, and for whom.
 #[derive(Debug, Clone)]
@@ -40,28 +59,126 @@ pub enum Outcome {
     },
 }
 
-/// A run failed. No day was lost.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another run of this repository is going on.
-    #[error("another run has the vault of {repository}: {holder}")]
-    Locked {
-        /// The repository.
-        repository: String,
-        /// Who, and since when.
-        holder: String,
-    },
-    /// It was cancelled.
-    #[error("the run was cancelled")]
-    Cancelled,
-}
-
-/// Backs a repository up: from the lock to the sealed day.
+/// Backs a repository up: from the lock to the sealed day, all of it in the job's journal.
 ///
 /// # Errors
 /// Any step failed. The repository has been released (or its guard is doing it), no half day is listed, and no kept day
 /// was touched.
-#[expect(clippy::unused_async, reason = "the flow is being built")]
-pub async fn backup(_request: &Request, _context: &Context) -> Result<Outcome, Error> {
-    Err(Error::Cancelled)
+pub async fn backup(request: &Request, context: &Context) -> Result<Outcome, Error> {
+    let mut journal = Journal::begin(
+        &request.state_dir,
+        &request.repository.name,
+        JobKind::Backup,
+        &request.started_by,
+        context.clock.now(),
+    )?;
+    context.observer.observe(&Event::Job { id: journal.id() });
+    let kept = keep_a_day(request, &mut journal, context).await.map_err(Error::settled);
+    let end = match &kept {
+        Ok((day, _)) => End::Succeeded { day: Some(day.name().to_owned()) },
+        Err(error) => error.end(),
+    };
+    journal.finish(&end, context.clock.now())?;
+    match (kept, end) {
+        (Ok((day, pruned)), _) => {
+            Ok(Outcome::Sealed { job: journal.id(), manifest: Box::new(day.manifest().clone()), pruned })
+        }
+        (Err(_), End::Skipped { reason }) => Ok(Outcome::Skipped { job: journal.id(), reason }),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The run in one straight line.
+async fn keep_a_day(
+    request: &Request,
+    journal: &mut Journal,
+    context: &Context,
+) -> Result<(Day, Vec<String>), Error> {
+    let repository = &request.repository;
+    let started = context.clock.now();
+    let mut step = Steps { journal, context };
+
+    step.begin(Phase::Begin)?;
+    let vault = Vault::create(&repository.vault, &repository.name)?;
+    let holder = format!("daykeep run, process {}, job {}", std::process::id(), step.journal.id());
+    let vault = vault.lock(&holder, started).map_err(|error| locked(error, repository))?;
+    hold::release_leftovers(&request.state_dir, Some(&repository.name), false, context).await?;
+    let writer = vault.begin(step.journal.id(), repository.new_base_every, started)?;
+
+    step.begin(Phase::Preflight)?;
+    let database = preflight::database(repository, context).await?;
+    preflight::space(&vault, writer.previous(), &repository.limits)?;
+
+    step.begin(Phase::Warm)?;
+    let trees = freeze::warm(repository, &writer, context).await?;
+
+    step.begin(Phase::Hold)?;
+    let mut held = hold::pause(
+        hold::Request {
+            repository: &repository.name,
+            run: step.journal.id(),
+            hold: &repository.hold,
+            server: repository.database.as_ref().map(|database| &database.server),
+            state_dir: &request.state_dir,
+            guard: &request.guard,
+        },
+        context,
+    )
+    .await?;
+    let marked = match step.begin(Phase::Freeze) {
+        Ok(()) => freeze::mark(&mut held, database, trees, context).await,
+        Err(error) => Err(error),
+    };
+    let recorded = step.begin(Phase::Release);
+    let released = held.release().await;
+    recorded?;
+    let frozen = freeze::Frozen::after(marked, released)?;
+
+    step.begin(Phase::Dump)?;
+    let contents = day::fill(frozen, repository, &writer, context).await?;
+
+    step.begin(Phase::CrossCheck)?;
+    let contents = check::every_row_has_its_file(contents, repository, &writer, context).await?;
+
+    step.begin(Phase::Seal)?;
+    let manifest = contents.into_manifest(repository, &writer, step.journal.id(), started, context);
+    let sealed = writer.seal(manifest)?;
+
+    step.begin(Phase::Prune)?;
+    let pruned = prune(&vault, repository, context);
+    Ok((sealed, pruned))
+}
+
+fn locked(error: vault::Error, repository: &Repository) -> Error {
+    match error {
+        source @ vault::Error::Locked { .. } => Error::Locked { repository: repository.name.clone(), source },
+        other => Error::Vault(other),
+    }
+}
+
+/// Removes what the keep rules no longer keep. The day is sealed by now: what goes wrong here is a warning.
+fn prune(vault: &Locked, repository: &Repository, context: &Context) -> Vec<String> {
+    let plan = vault.plan_prune(&repository.keep, &repository.zone(), context.clock.now());
+    let pruned = plan.and_then(|plan| vault.prune(&plan, context));
+    pruned.unwrap_or_else(|error| {
+        context.observer.warn(format!("the day is kept, but old days could not be removed: {error}"));
+        Vec::new()
+    })
+}
+
+/// Writes each phase into the journal before it begins, and tells the observer.
+struct Steps<'a> {
+    journal: &'a mut Journal,
+    context: &'a Context,
+}
+
+impl Steps<'_> {
+    fn begin(&mut self, phase: Phase) -> Result<(), Error> {
+        self.journal.step(phase, self.context.clock.now())?;
+        self.context.observer.phase(phase);
+        if self.context.cancel.is_cancelled() && phase < Phase::Release {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,149 @@
+//! Why a run failed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::journal::End;
+use crate::{database, fs, hold, journal, manifest, postgres, tree, vault};
+
+/// A run failed. No day was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another run of this repository is going on.
+    #[error("another run has the vault of {repository}: {source}")]
+    Locked {
+        /// The repository.
+        repository: String,
+        /// Who, and since when.
+        source: vault::Error,
+    },
+    /// It was cancelled.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// A thread of daykeep died: a defect in daykeep.
+    #[error("a thread of daykeep panicked; the log has its message")]
+    Panicked,
+    /// The hold took longer than the configuration allows.
+    #[error("the freeze point was not reached within hold.max ({}s); the repository was released", max.as_secs())]
+    HoldTooLong {
+        /// What was allowed.
+        max: Duration,
+    },
+    /// The freeze failed, and the release too.
+    #[error("{error}; and then the repository could not be released: {release}")]
+    NotReleased {
+        /// The first failure.
+        error: Box<Error>,
+        /// The second; the guard goes on trying.
+        release: Box<hold::Error>,
+    },
+    /// The vault is too full for another day.
+    #[error(
+        "the vault {} has {free} free; the next day is expected to need {expected}, and limits.min_free keeps {reserve}",
+        vault.display()
+    )]
+    Space {
+        /// The vault.
+        vault: PathBuf,
+        /// What is free.
+        free: bytesize::ByteSize,
+        /// What a day like the last one needs.
+        expected: bytesize::ByteSize,
+        /// What must stay free.
+        reserve: bytesize::ByteSize,
+    },
+    /// The vault has too few inodes for another day.
+    #[error(
+        "the vault {} has {free} free inodes; the next day is expected to need {expected}, and {reserve} must stay free",
+        vault.display()
+    )]
+    Inodes {
+        /// The vault.
+        vault: PathBuf,
+        /// What is free.
+        free: u64,
+        /// What a day like the last one needs.
+        expected: u64,
+        /// What must stay free.
+        reserve: u64,
+    },
+    /// Rows whose files are not in the day.
+    #[error("cross-check {check}: {missing} of {rows} rows have no file in the day: {}", examples.join("; "))]
+    FilesMissing {
+        /// The check.
+        check: String,
+        /// Rows without a file.
+        missing: u64,
+        /// Rows in all.
+        rows: u64,
+        /// The first few, with what is hurt.
+        examples: Vec<String>,
+    },
+    /// The query of a cross-check does not give what is needed.
+    #[error("cross-check {check}: {problem}")]
+    CheckQuery {
+        /// The check.
+        check: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The hold.
+    #[error(transparent)]
+    Hold(#[from] hold::Error),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] database::Error),
+    /// The connection to the server.
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
+    /// A tree.
+    #[error(transparent)]
+    Tree(#[from] tree::Error),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
+    /// The job's journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// The records of the files.
+    #[error(transparent)]
+    Records(#[from] manifest::RecordsError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+}
+
+impl Error {
+    /// What the job's journal says of it.
+    pub(super) fn end(&self) -> End {
+        match self {
+            Self::Hold(busy @ hold::Error::Busy { .. }) => End::Skipped { reason: busy.to_string() },
+            Self::Cancelled => End::Cancelled,
+            _ => End::Failed { error: self.to_string(), detail: self.causes() },
+        }
+    }
+
+    /// Every part has its own word for a cancelled run; a run has one.
+    #[must_use]
+    pub(super) fn settled(self) -> Self {
+        match self {
+            Self::Hold(hold::Error::Cancelled)
+            | Self::Vault(vault::Error::Cancelled)
+            | Self::Database(database::Error::Cancelled)
+            | Self::Tree(tree::Error::Cancelled) => Self::Cancelled,
+            other => other,
+        }
+    }
+
+    /// The chain of causes below this error, one a line.
+    #[must_use]
+    pub fn causes(&self) -> String {
+        let mut lines = Vec::new();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            lines.push(error.to_string());
+            cause = error.source();
+        }
+        lines.join("\n")
+    }
+}

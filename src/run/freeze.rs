@@ -1,0 +1,171 @@
+//! The freeze point: the warm pass before it, the instant itself, and what may be done only after the release.
+
+use std::sync::Arc;
+
+use crate::config::Repository;
+use crate::database;
+use crate::event::Context;
+use crate::hold::{Held, ReleasedHold};
+use crate::run::Error;
+use crate::tree;
+use crate::vault::DayWriter;
+
+/// The fence gets small enough when this much is left to bring over inside the hold.
+const SMALL_ENOUGH: u64 = 8 * 1024 * 1024;
+/// How many times the trees are brought up to date before the hold, at the most.
+const CATCH_UPS: usize = 5;
+
+/// Builds tomorrow's trees from today's while the repository runs, and catches up until little is left.
+pub(super) async fn warm(
+    repository: &Repository,
+    writer: &DayWriter,
+    context: &Context,
+) -> Result<Vec<tree::Warm>, Error> {
+    let mut warmed = Vec::new();
+    for tree in repository.trees.values() {
+        let previous = writer.previous().map(|day| tree::Previous {
+            tree_dir: day.path().join("trees").join(&tree.name),
+            records: day.path().join("files.jsonl.zst"),
+        });
+        let job = tree::Job {
+            tree: tree.clone(),
+            target: writer.trees().join(&tree.name),
+            previous,
+            new_base: writer.is_base(),
+            jobs: repository.limits.tree_jobs,
+            copy_rate: repository.limits.copy_rate,
+        };
+        let context = context.clone();
+        warmed.push(blocking(move || tree::warm(&job, &context)).await?);
+    }
+    let context = context.clone();
+    blocking(move || {
+        for _ in 0..CATCH_UPS {
+            let mut left = 0;
+            for tree in &mut warmed {
+                left += tree.catch_up(&context)?.bytes;
+            }
+            if left <= SMALL_ENOUGH {
+                break;
+            }
+        }
+        Ok::<_, tree::Error>(warmed)
+    })
+    .await
+}
+
+/// What the freeze point holds: every database snapshot open, every tree fenced.
+pub(super) struct Marked {
+    database: Option<database::Frozen>,
+    trees: Vec<tree::Fenced>,
+    instant: jiff::Timestamp,
+}
+
+/// Takes the freeze point. The database comes first: a file that appears meanwhile is one too many, never one too few.
+pub(super) async fn mark(
+    held: &mut Held,
+    database: Option<database::Prepared>,
+    trees: Vec<tree::Warm>,
+    context: &Context,
+) -> Result<Marked, Error> {
+    let limit = Limit::start(held, context);
+    let marked = async {
+        let database = match database {
+            Some(prepared) => Some(prepared.freeze(&*held, &limit.context).await?),
+            None => None,
+        };
+        let instant = database.as_ref().map_or_else(|| context.clock.now(), database::Frozen::instant);
+        let trees = fence(held, trees, &limit.context)?;
+        held.still_idle().await?;
+        Ok(Marked { database, trees, instant })
+    }
+    .await;
+    if limit.passed() { Err(Error::HoldTooLong { max: limit.max }) } else { marked }
+}
+
+/// Fences all trees at once, each on a thread of its own.
+fn fence(held: &Held, trees: Vec<tree::Warm>, context: &Context) -> Result<Vec<tree::Fenced>, Error> {
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| {
+            let fencing: Vec<_> =
+                trees.into_iter().map(|tree| scope.spawn(move || tree.fence(held, context))).collect();
+            fencing
+                .into_iter()
+                .map(|thread| thread.join().map_err(|_| Error::Panicked)?.map_err(Error::from))
+                .collect()
+        })
+    })
+}
+
+/// Cancels what runs inside the hold when `hold.max` passes.
+struct Limit {
+    context: Context,
+    max: std::time::Duration,
+    timer: tokio::task::JoinHandle<()>,
+}
+
+impl Limit {
+    fn start(held: &Held, context: &Context) -> Self {
+        let max = held.remaining(context.clock.as_ref());
+        let cancel = context.cancel.child_token();
+        let at_the_end = cancel.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(max).await;
+            at_the_end.cancel();
+        });
+        Self { context: Context { cancel, ..context.clone() }, max, timer }
+    }
+
+    fn passed(&self) -> bool {
+        self.timer.is_finished()
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        self.timer.abort();
+    }
+}
+
+/// A freeze point whose repository has been released. Only from this can a day be filled.
+pub(super) struct Frozen {
+    pub(super) database: Option<database::Frozen>,
+    pub(super) trees: Vec<tree::Fenced>,
+    pub(super) instant: jiff::Timestamp,
+    pub(super) released: Arc<ReleasedHold>,
+}
+
+impl Frozen {
+    /// Both must have gone well; when neither has, both are told.
+    pub(super) fn after(
+        marked: Result<Marked, Error>,
+        released: Result<ReleasedHold, crate::hold::Error>,
+    ) -> Result<Self, Error> {
+        match (marked, released) {
+            (Ok(marked), Ok(released)) => Ok(Self {
+                database: marked.database,
+                trees: marked.trees,
+                instant: marked.instant,
+                released: Arc::new(released),
+            }),
+            (Err(error), Ok(_)) => Err(error),
+            (Ok(_), Err(release)) => Err(Error::Hold(release)),
+            (Err(error), Err(release)) => {
+                Err(Error::NotReleased { error: Box::new(error), release: Box::new(release) })
+            }
+        }
+    }
+}
+
+/// Runs what blocks on a thread that may.
+pub(super) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Error>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    Error: From<E>,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Error::Panicked),
+    }
+}

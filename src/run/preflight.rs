@@ -1,0 +1,73 @@
+//! Refusing early: what can be known before anything is held.
+
+use bytesize::ByteSize;
+
+use crate::config::{Limits, Repository};
+use crate::database;
+use crate::event::{Context, Notices as _};
+use crate::manifest::Manifest;
+use crate::run::Error;
+use crate::vault::{Day, Probe, Vault};
+
+/// A day may need this many times what the last one needed before the forecast is wrong.
+const MARGIN: u64 = 2;
+
+/// Connects to every database, so that the hold need not wait for it, and tells what is doubtful.
+pub(super) async fn database(
+    repository: &Repository,
+    context: &Context,
+) -> Result<Option<database::Prepared>, Error> {
+    let Some(database) = &repository.database else { return Ok(None) };
+    let prepared = database::prepare(database, context).await?;
+    for warning in &prepared.report().warnings {
+        context.observer.warn(warning.clone());
+    }
+    Ok(Some(prepared))
+}
+
+/// Whether the vault has room for a day like the last one.
+pub(super) fn space(vault: &Vault, previous: Option<&Day>, limits: &Limits) -> Result<(), Error> {
+    let room = vault.probe()?;
+    enough(vault, &room, previous.map(Day::manifest), limits)
+}
+
+fn enough(vault: &Vault, room: &Probe, previous: Option<&Manifest>, limits: &Limits) -> Result<(), Error> {
+    let expected = previous.map_or(0, |last| bytes_of(last).saturating_mul(MARGIN));
+    if room.free_bytes < expected.saturating_add(limits.min_free) {
+        return Err(Error::Space {
+            vault: vault.path().to_owned(),
+            free: ByteSize(room.free_bytes),
+            expected: ByteSize(expected),
+            reserve: ByteSize(limits.min_free),
+        });
+    }
+    // File systems without a fixed number of inodes (btrfs) say 0 of 0.
+    if room.total_inodes == 0 {
+        return Ok(());
+    }
+    let expected = previous.map_or(0, |last| inodes_of(last).saturating_mul(MARGIN));
+    let reserve = room.total_inodes / 100 * u64::from(limits.min_free_inodes_percent);
+    if room.free_inodes < expected.saturating_add(reserve) {
+        return Err(Error::Inodes {
+            vault: vault.path().to_owned(),
+            free: room.free_inodes,
+            expected,
+            reserve,
+        });
+    }
+    Ok(())
+}
+
+/// What a day took anew: a base tells what its successors will not need again.
+fn bytes_of(day: &Manifest) -> u64 {
+    if day.base {
+        return 0;
+    }
+    let database = day.database.as_ref().map_or(0, |database| database.new_bytes);
+    database + day.trees.values().map(|tree| tree.copied_bytes).sum::<u64>()
+}
+
+/// Every directory of a day is an inode of its own, and so is every file that was copied.
+fn inodes_of(day: &Manifest) -> u64 {
+    day.trees.values().map(|tree| tree.entries.saturating_sub(tree.linked_files)).sum()
+}

@@ -1,0 +1,203 @@
+//! Looking at everything that a run will need, changing nothing: what `daykeep config check` tells.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::{Config, Repository};
+use crate::event::Context;
+use crate::vault::Vault;
+use crate::{database, fs, hold};
+
+/// How a finding bears on the next run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// A run will go well, but somebody should know.
+    Warning,
+    /// A run will fail.
+    Failure,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The repository; empty for the daemon's own things.
+    pub repository: String,
+    /// What was looked at: `database`, `tree gold`, `vault`, `hold`.
+    pub subject: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub text: String,
+    /// What to do about it, when something is to be done.
+    pub hint: Option<String>,
+}
+
+/// Looks at every repository of a configuration.
+pub async fn probe(config: &Config, context: &Context) -> Vec<Finding> {
+    let mut findings = vec![state_dir(config)];
+    for repository in config.repositories.values() {
+        let mut of = Findings { repository: &repository.name, found: &mut findings };
+        database_of(repository, &mut of, context).await;
+        for tree in repository.trees.values() {
+            tree_of(&tree.name, &tree.path, &repository.vault, &mut of);
+        }
+        vault_of(repository, &mut of);
+        let server = repository.database.as_ref().map(|database| &database.server);
+        for seen in hold::probe(&repository.hold, server).await {
+            let verdict = if seen.ok { Verdict::Ok } else { Verdict::Failure };
+            of.tell("hold", verdict, seen.text, None);
+        }
+    }
+    findings
+}
+
+struct Findings<'a> {
+    repository: &'a str,
+    found: &'a mut Vec<Finding>,
+}
+
+impl Findings<'_> {
+    fn tell(&mut self, subject: &str, verdict: Verdict, text: impl Into<String>, hint: Option<String>) {
+        self.found.push(Finding {
+            repository: self.repository.to_owned(),
+            subject: subject.to_owned(),
+            verdict,
+            text: text.into(),
+            hint,
+        });
+    }
+
+    fn ok(&mut self, subject: &str, text: impl Into<String>) {
+        self.tell(subject, Verdict::Ok, text, None);
+    }
+
+    fn fail(&mut self, subject: &str, error: &dyn std::error::Error, hint: Option<&str>) {
+        self.tell(subject, Verdict::Failure, with_causes(error), hint.map(str::to_owned));
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        let below_text = below.to_string();
+        if !text.contains(&below_text) {
+            text.push_str(": ");
+            text.push_str(&below_text);
+        }
+        cause = below.source();
+    }
+    text
+}
+
+fn state_dir(config: &Config) -> Finding {
+    let finding = |verdict, text: String, hint: Option<&str>| Finding {
+        repository: String::new(),
+        subject: "state directory".to_owned(),
+        verdict,
+        text,
+        hint: hint.map(str::to_owned),
+    };
+    match fs::probe_writable(&config.state_dir) {
+        Ok(()) => finding(Verdict::Ok, format!("{} can be written", config.state_dir.display()), None),
+        Err(error) => finding(
+            Verdict::Failure,
+            with_causes(&error),
+            Some(
+                "create it for the user that daykeepd runs as; a run writes its hold record there before it pauses anything",
+            ),
+        ),
+    }
+}
+
+async fn database_of(repository: &Repository, of: &mut Findings<'_>, context: &Context) {
+    let Some(database) = &repository.database else { return };
+    match database::prepare(database, context).await {
+        Ok(prepared) => {
+            let report = prepared.report();
+            of.ok("database", format!("PostgreSQL {} answers", report.server_version_text));
+            of.ok("database", format!("pg_dump {} will be used", report.pg_dump_version));
+            of.ok("database", format!("{} databases can be read", report.databases.len()));
+            for warning in &report.warnings {
+                of.tell("database", Verdict::Warning, warning.clone(), None);
+            }
+            for check in repository.checks.values() {
+                if !report.databases.iter().any(|known| known.name == check.database) {
+                    of.tell(
+                        &format!("check {}", check.name),
+                        Verdict::Failure,
+                        format!("there is no database {:?} among those that are backed up", check.database),
+                        Some("name one of the server's databases in `database`".to_owned()),
+                    );
+                }
+            }
+        }
+        Err(error) => of.fail("database", &error, None),
+    }
+}
+
+fn tree_of(name: &str, path: &Path, vault: &Path, of: &mut Findings<'_>) {
+    let subject = format!("tree {name}");
+    if let Err(error) = fs::names_in(path) {
+        let hint = "a tree must be a directory that daykeepd may read";
+        of.fail(&subject, &error, Some(hint));
+        return;
+    }
+    match (fs::real_path(path), nearest_real(vault)) {
+        (Ok(real), Some(vault)) if vault.starts_with(&real) => of.tell(
+            &subject,
+            Verdict::Failure,
+            format!("the vault {} is inside the tree {}", vault.display(), real.display()),
+            Some("a day would hold all days before it: put the vault elsewhere".to_owned()),
+        ),
+        (Ok(real), Some(vault)) if real.starts_with(&vault) => of.tell(
+            &subject,
+            Verdict::Failure,
+            format!("the tree {} is inside the vault {}", real.display(), vault.display()),
+            Some("put the vault elsewhere".to_owned()),
+        ),
+        (Ok(_), _) => of.ok(&subject, format!("{} can be read", path.display())),
+        (Err(error), _) => of.fail(&subject, &error, None),
+    }
+}
+
+/// The real path of the nearest directory that is there: a vault may still have to be made.
+fn nearest_real(path: &Path) -> Option<PathBuf> {
+    path.ancestors().find_map(|dir| {
+        let real = fs::real_path(dir).ok()?;
+        let rest = path.strip_prefix(dir).ok()?;
+        Some(real.join(rest))
+    })
+}
+
+fn vault_of(repository: &Repository, of: &mut Findings<'_>) {
+    let vault = match Vault::create(&repository.vault, &repository.name) {
+        Ok(vault) => vault,
+        Err(error) => {
+            let hint =
+                "the vault's directory must be there (is the disk mounted?) and be writable for daykeepd";
+            return of.fail("vault", &error, Some(hint));
+        }
+    };
+    let room = match vault.probe() {
+        Ok(room) => room,
+        Err(error) => return of.fail("vault", &error, Some("a vault needs a file system with hard links")),
+    };
+    of.ok("vault", format!("{} can be written and makes hard links", vault.path().display()));
+    let free = bytesize::ByteSize(room.free_bytes);
+    if room.free_bytes < repository.limits.min_free {
+        let reserve = bytesize::ByteSize(repository.limits.min_free);
+        of.tell(
+            "vault",
+            Verdict::Failure,
+            format!("{free} are free, limits.min_free keeps {reserve}"),
+            Some("make room, or lower limits.min_free".to_owned()),
+        );
+    } else {
+        of.ok("vault", format!("{free} and {} inodes are free", room.free_inodes));
+    }
+}
