@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr
 DESTDIR ?=
 CARGO ?= cargo
+PROGRAMS ?= target/release
 
 .PHONY: all build test demo bench check tools install clean
 
@@ -40,15 +41,15 @@ bench: tools
 	@benches/run.sh
 
 install:
-	install -D -m 0755 target/release/daykeep $(DESTDIR)$(PREFIX)/bin/daykeep
-	install -D -m 0755 target/release/daykeepd $(DESTDIR)$(PREFIX)/sbin/daykeepd
+	install -D -m 0755 $(PROGRAMS)/daykeep $(DESTDIR)$(PREFIX)/bin/daykeep
+	install -D -m 0755 $(PROGRAMS)/daykeepd $(DESTDIR)$(PREFIX)/sbin/daykeepd
 	install -D -m 0644 systemd/daykeep.service $(DESTDIR)$(PREFIX)/lib/systemd/system/daykeep.service
 	install -D -m 0644 systemd/daykeep.sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/daykeep.conf
 	install -D -m 0644 systemd/daykeep.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/daykeep.conf
 	install -d -m 0750 $(DESTDIR)/etc/daykeep
-	target/release/daykeep man --out $(DESTDIR)$(PREFIX)/share/man/man1
+	$(PROGRAMS)/daykeep man --out $(DESTDIR)$(PREFIX)/share/man/man1
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	target/release/daykeep completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/daykeep
+	$(PROGRAMS)/daykeep completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/daykeep
 	install -d $(DESTDIR)$(PREFIX)/share/doc/daykeep/examples
 	install -m 0644 config/*.toml $(DESTDIR)$(PREFIX)/share/doc/daykeep/examples/
 

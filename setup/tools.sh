@@ -19,6 +19,7 @@ need systemd-analyze systemd
 need systemd-nspawn systemd-container
 need debootstrap debootstrap
 need jq jq
+need time time
 need shellcheck shellcheck
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 ls /usr/share/postgresql/*/extension/postgres_fdw.control >/dev/null 2>&1 || missing="$missing postgresql-contrib"
