@@ -1,9 +1,10 @@
-//! Who keeps a lock from us.
+//! Who keeps a lock from us, and whom we keep from one.
 
 use std::fmt::Write as _;
 use std::future::Future;
 use std::time::Duration;
 
+use super::Error;
 use crate::postgres::Client;
 
 /// How often is looked while a lock is waited for.
@@ -31,6 +32,17 @@ pub async fn watched<T>(watch: &Client, pid: i32, work: impl Future<Output = T>)
             }
         }
     }
+}
+
+/// Whether any session stands in the queue for a lock on one of these tables.
+///
+/// # Errors
+/// The server refuses.
+pub async fn somebody_waits(watch: &Client, database: u32, tables: &[u32]) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks \
+                 WHERE NOT granted AND locktype = 'relation' AND database = $1 AND relation = ANY ($2::oid[]))";
+    let row = watch.query_one(sql, &[&database, &tables]).await.and_then(|row| row.try_get(0));
+    row.map_err(|error| watch.failed("look at the queue for locks", &error).into())
 }
 
 async fn look(watch: &Client, pid: i32) -> Option<String> {

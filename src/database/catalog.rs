@@ -5,6 +5,7 @@ use crate::postgres::Client;
 
 /// A table that pg_dump would lock: a plain or a partitioned one, not temporary, not of the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "these are facts that do not depend on each other")]
 pub struct Table {
     /// `pg_class.oid`.
     pub oid: u32,

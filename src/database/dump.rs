@@ -54,7 +54,7 @@ pub async fn dump(
         .databases
         .iter()
         .flat_map(|database| database.workers.iter().chain([&database.keeper]))
-        .map(|client| client.canceller())
+        .map(Client::canceller)
         .collect();
     let outcome = tokio::select! {
         outcome = dump_all(frozen, target, previous, context) => outcome,
@@ -80,7 +80,7 @@ async fn dump_all(
             globals::write_out(&mut running, globals::GLOBALS, &path, &context.cancel).await?
         }
     };
-    let size: u64 = frozen.databases.iter().map(|database| database.info.bytes).sum();
+    let forecast: u64 = frozen.databases.iter().map(|database| database.info.bytes).sum();
     let site = Site {
         config: &frozen.config,
         report: &frozen.report,
@@ -88,7 +88,7 @@ async fn dump_all(
         target,
         previous,
         memory: Arc::new(Semaphore::new(ENCODING_KIB)),
-        progress: Progress::new(context.observer.clone(), Some(size)),
+        progress: Progress::new(context.observer.clone(), Some(forecast)),
         context,
     };
     let mut done: Vec<Done> = Vec::with_capacity(frozen.databases.len());
@@ -271,11 +271,13 @@ fn cuts(shape: &Shape, yesterday: Option<&TableRecord>, server_version: u32) -> 
     segments::plan(shape.pages, shape.bytes, yesterday.map_or(&[], |table| &table.segments))
 }
 
+type LineOf<'a> = dyn Fn(&TableRecord) -> serde_json::Result<Vec<u8>> + 'a;
+
 /// `tables.jsonl` and `load.txt`; gives their bytes.
 fn write_lists(home: &Path, records: &[TableRecord], encoding: &str) -> Result<u64, Error> {
     use std::io::Write as _;
     let mut bytes = 0;
-    let lists: [(&str, &dyn Fn(&TableRecord) -> serde_json::Result<Vec<u8>>); 2] = [
+    let lists: [(&str, &LineOf<'_>); 2] = [
         ("tables.jsonl", &|record| {
             let mut line = serde_json::to_vec(record)?;
             line.push(b'\n');

@@ -27,16 +27,19 @@ use super::claim::{self, Circumstances};
 use super::prepare::{DatabaseInfo, Prepared, PreparedDatabase, Report};
 use super::rest::{Order, Rest};
 use super::{Error, blockers, dump, globals};
+use crate::clock::SharedClock;
 use crate::config;
 use crate::event::Context;
 use crate::manifest::{self, DatabaseRecord};
 use crate::postgres::{self, Client, Programs};
 use crate::process::Running;
 
-/// How often one database is tried.
-const ATTEMPTS: u32 = 10;
+/// A database is tried again until `lock_timeout` has passed so many times.
+const PATIENCE: u32 = 2;
 /// How long a worker or pg_dump may wait for a lock that the keeper has already: only somebody's queued change keeps it from them.
-const FOLLOWER_WAIT: Duration = Duration::from_secs(1);
+const FOLLOWER_WAIT: Duration = Duration::from_millis(100);
+/// pg_dump's own limit: it is ended long before, when it is seen waiting.
+const REST_WAIT: Duration = Duration::from_secs(5);
 /// How many pg_dump processes start at the same time.
 const STARTS_AT_ONCE: usize = 8;
 /// Where the keeper's transaction stands after the freeze: what later asks it for rows can always come back here.
@@ -115,6 +118,7 @@ impl Prepared {
             report: &report,
             programs: &programs,
             watch: &watch,
+            clock: context.clock.clone(),
             starts: Semaphore::new(STARTS_AT_ONCE),
         };
         let all = databases.into_iter().enumerate();
@@ -225,8 +229,12 @@ struct Site<'a> {
     report: &'a Report,
     programs: &'a Programs,
     watch: &'a Client,
+    clock: SharedClock,
     starts: Semaphore,
 }
+
+/// What keeps a follower from its locks.
+const SOMEBODY: &str = "somebody waits to change a table that is locked already";
 
 /// Why an attempt came to nothing.
 enum Failed {
@@ -257,19 +265,21 @@ async fn freeze_one(
         ours: Vec::new(),
         rest: None,
     };
-    let mut last = String::new();
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            undo(&mut database).await?;
-            database.tables = catalog::tables(&database.keeper, site.report.server_version).await?;
-        }
-        match attempt_freeze(site, &mut database, keeper_pid, with_rest).await {
+    let limit = site.clock.monotonic() + site.config.lock_timeout * PATIENCE;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let last = match attempt_freeze(site, &mut database, keeper_pid, with_rest).await {
             Ok(()) => return Ok(database),
             Err(Failed::ForGood(error)) => return Err(error),
-            Err(Failed::Again(why)) => last = why,
+            Err(Failed::Again(why)) => why,
+        };
+        undo(&mut database).await?;
+        if site.clock.monotonic() > limit {
+            return Err(Error::Restless { dbname: database.info.name, attempts, last });
         }
+        database.tables = catalog::tables(&database.keeper, site.report.server_version).await?;
     }
-    Err(Error::Restless { dbname: database.info.name, attempts: ATTEMPTS, last })
 }
 
 async fn undo(database: &mut FrozenDatabase) -> Result<(), Error> {
@@ -366,7 +376,7 @@ async fn follow(worker: &Client, snapshot: &str, ours: &[&Table]) -> Result<(), 
     );
     let Err(error) = worker.batch_execute(&sql).await else { return Ok(()) };
     match error.code().map(tokio_postgres::error::SqlState::code) {
-        Some("55P03" | "40P01") => Err(Failed::Again("somebody waits to change a table".to_owned())),
+        Some("55P03" | "40P01") => Err(Failed::Again(SOMEBODY.to_owned())),
         _ => Err(Error::from(worker.failed("take over the snapshot", &error)).into()),
     }
 }
@@ -374,14 +384,22 @@ async fn follow(worker: &Client, snapshot: &str, ours: &[&Table]) -> Result<(), 
 async fn start_rest(site: &Site<'_>, database: &mut FrozenDatabase) -> Result<(), Failed> {
     // The semaphore is never closed.
     let _one_of_few = site.starts.acquire().await;
-    let mut rest = Rest::start(&database.order(site.config, site.programs, FOLLOWER_WAIT))?;
     let locked: Vec<u32> =
         database.tables.iter().filter(|table| !table.member).map(|table| table.oid).collect();
+    if blockers::somebody_waits(site.watch, database.info.oid, &locked).await? {
+        // pg_dump takes its time to start: it would only come to stand behind them.
+        return Err(Failed::Again(SOMEBODY.to_owned()));
+    }
+    let mut rest = Rest::start(&database.order(site.config, site.programs, REST_WAIT))?;
     let outcome = rest.locked(site.watch, database.info.oid, &locked).await;
     match outcome {
-        Ok(()) => {
+        Ok(true) => {
             database.rest = Some(rest);
             Ok(())
+        }
+        Ok(false) => {
+            rest.kill().await;
+            Err(Failed::Again(SOMEBODY.to_owned()))
         }
         // Somebody's change stood in the queue, or a view was dropped while pg_dump looked at it.
         Err(error @ Error::Program { .. }) => Err(Failed::Again(error.to_string())),

@@ -62,7 +62,7 @@ use crate::{fs, postgres, process};
 pub enum Error {
     /// The server cannot be reached, refuses a statement or ended a session.
     #[error(transparent)]
-    Postgres(#[from] postgres::Error),
+    Postgres(Box<postgres::Error>),
     /// A file of the day cannot be read or written.
     #[error("{0}: {cause}", cause = .0.source)]
     File(#[from] fs::Error),
@@ -72,7 +72,7 @@ pub enum Error {
         /// The database, or `(globals)`.
         dbname: String,
         /// What happened to the program.
-        source: process::Error,
+        source: Box<process::Error>,
     },
     /// A configured database is not on the server.
     #[error("there is no database {name:?} on the server; it has {}", there.join(", "))]
@@ -164,4 +164,10 @@ pub enum Error {
     /// The run was cancelled.
     #[error("the dump was cancelled")]
     Cancelled,
+}
+
+impl From<postgres::Error> for Error {
+    fn from(error: postgres::Error) -> Self {
+        Self::Postgres(Box::new(error))
+    }
 }

@@ -150,6 +150,7 @@ async fn prepare_all(config: &config::Database) -> Result<Prepared, Error> {
 
 /// What one question to the server tells.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "these are facts that do not depend on each other")]
 struct Server {
     version: u32,
     version_text: String,
@@ -245,15 +246,14 @@ async fn list_databases(watch: &Client) -> Result<Vec<DatabaseInfo>, Error> {
 
 /// The configured ones, the largest first.
 fn choose(wanted: &config::Databases, there: Vec<DatabaseInfo>) -> Result<Vec<DatabaseInfo>, Error> {
-    let names = |there: &[DatabaseInfo]| there.iter().map(|info| info.name.clone()).collect::<Vec<_>>();
     let (config::Databases::AllBut(named) | config::Databases::Only(named)) = wanted;
-    if let Some(name) = named.iter().find(|name| !there.iter().any(|info| info.name == **name)) {
-        // One that is left out by name may be gone.
-        if matches!(wanted, config::Databases::Only(_)) {
-            return Err(Error::NoDatabase { name: name.clone(), there: names(&there) });
-        }
-    }
     let only = matches!(wanted, config::Databases::Only(_));
+    let is_there = |name: &String| there.iter().any(|info| info.name == *name);
+    // One that is left out by name may be gone.
+    if only && let Some(name) = named.iter().find(|name| !is_there(name)) {
+        let there = there.iter().map(|info| info.name.clone()).collect();
+        return Err(Error::NoDatabase { name: name.clone(), there });
+    }
     let mut chosen: Vec<DatabaseInfo> =
         there.into_iter().filter(|info| named.contains(&info.name) == only).collect();
     chosen.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));

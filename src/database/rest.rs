@@ -16,6 +16,9 @@ use crate::process::{self, Program, Running};
 /// How often is looked whether pg_dump has its locks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// So many looks in a row that see it waiting for a lock mean that it will not get it.
+const STUCK: u32 = 5;
+
 /// What pg_dump is asked for.
 #[derive(Debug)]
 pub struct Order<'a> {
@@ -71,11 +74,12 @@ impl Rest {
         Ok(Self { running, dbname: order.dbname.to_owned(), application: order.application.clone() })
     }
 
-    /// Waits until its session has its lock on each of these tables: from then on nobody can change them under it.
+    /// Waits until its session has its lock on each of these tables: from then on nobody can change them under it. Gives false
+    /// when it has to wait for a lock: whoever changes a table stands between the keeper and it.
     ///
     /// # Errors
     /// It ended instead; the watch was lost.
-    pub async fn locked(&mut self, watch: &Client, database: u32, tables: &[u32]) -> Result<(), Error> {
+    pub async fn locked(&mut self, watch: &Client, database: u32, tables: &[u32]) -> Result<bool, Error> {
         tokio::select! {
             outcome = wait_for_locks(watch, &self.application, database, tables) => outcome,
             ended = self.running.finish() => Err(match ended {
@@ -109,19 +113,27 @@ async fn wait_for_locks(
     application: &str,
     database: u32,
     tables: &[u32],
-) -> Result<(), Error> {
-    let sql = "SELECT count(DISTINCT l.relation), count(DISTINCT a.pid) \
+) -> Result<bool, Error> {
+    let sql = "SELECT count(DISTINCT l.relation), count(DISTINCT a.pid), \
+                   coalesce(bool_or(a.wait_event_type = 'Lock'), false) \
                  FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_locks l ON l.pid = a.pid \
                   AND l.database = $2 AND l.locktype = 'relation' AND l.mode = 'AccessShareLock' AND l.granted \
                   AND l.relation = ANY ($3::oid[]) \
                 WHERE a.application_name = $1 AND a.backend_xmin IS NOT NULL";
     let failed = |error| watch.failed("look at the locks of pg_dump", &error);
+    let mut seen_waiting = 0;
     loop {
         let row = watch.query_one(sql, &[&application, &database, &tables]).await.map_err(failed)?;
         let (locks, sessions): (i64, i64) =
             (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
         if sessions > 0 && usize::try_from(locks).is_ok_and(|locks| locks >= tables.len()) {
-            return Ok(());
+            return Ok(true);
+        }
+        let waits: bool = row.try_get(2).map_err(failed)?;
+        // Everybody waits for a moment now and then; who is seen waiting again and again is stuck.
+        seen_waiting = if waits { seen_waiting + 1 } else { 0 };
+        if seen_waiting >= STUCK {
+            return Ok(false);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -146,6 +158,6 @@ pub async fn contents(
 pub fn program_failed(dbname: &str, source: process::Error) -> Error {
     match source {
         process::Error::Cancelled { .. } => Error::Cancelled,
-        source => Error::Program { dbname: dbname.to_owned(), source },
+        source => Error::Program { dbname: dbname.to_owned(), source: Box::new(source) },
     }
 }

@@ -121,15 +121,15 @@ impl Shelf {
         let base = near.base.as_ref().unwrap_or(&near.blake3);
         let Some((base_text, base_file)) = self.base_text(base)? else { return Ok(None) };
         let path = self.tables.join(patch_name(digest));
-        let Some(patch) = codec::patch(&base_text, text, self.level).on("compress", &path)? else {
+        let Some(delta) = codec::patch(&base_text, text, self.level).on("compress", &path)? else {
             return Ok(None);
         };
         // As well as the base compresses, so would this text.
         let full = (text.len() as u64).saturating_mul(base_file) / (base_text.len() as u64).max(1);
-        if !segments::pays(patch.len() as u64, full) || !self.link(&full_name(base))? {
+        if !segments::pays(delta.len() as u64, full) || !self.link(&full_name(base))? {
             return Ok(None);
         }
-        self.ensure(&patch_name(digest), || self.write(&path, &patch))?;
+        self.ensure(&patch_name(digest), || self.write(&path, &delta))?;
         Ok(Some(base.clone()))
     }
 
@@ -235,9 +235,9 @@ impl Shelf {
         if *slot == Some(true) {
             return Ok(true);
         }
-        let made = make()?;
-        *slot = Some(made);
-        Ok(made)
+        let is_there = make()?;
+        *slot = Some(is_there);
+        Ok(is_there)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<bool, Error> {
