@@ -38,7 +38,7 @@ impl CommandAdapter {
             return Ok(Before::Stopped(format!("`{argv}` told that the application did not run")));
         }
         Ok(Before::Running(ReleasePlan::Command(Release {
-            release: self.settings.release.clone(),
+            argv: self.settings.release.clone(),
             is_running: self.settings.is_running.clone(),
             timeout: self.settings.timeout,
         })))
@@ -107,7 +107,7 @@ impl Adapter for CommandAdapter {
 /// Releases by a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    release: Vec<String>,
+    argv: Vec<String>,
     is_running: Option<Vec<String>>,
     timeout: Duration,
 }
@@ -121,7 +121,7 @@ impl Release {
                 return Ok(());
             }
         }
-        Program::new(&self.release)
+        Program::new(&self.argv)
             .limit(self.timeout)
             .run_service()
             .await

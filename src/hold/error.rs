@@ -189,7 +189,7 @@ pub enum Error {
     #[error("cannot ask the database whether the repository is idle: {source}")]
     Database {
         /// Why.
-        source: postgres::Error,
+        source: Box<postgres::Error>,
     },
     /// The run was cancelled.
     #[error("the run was cancelled while the repository was being paused")]

@@ -32,7 +32,7 @@ impl Nothing {
         let Some(server) = &self.server else {
             return Ok(Proof::Idle(vec!["nothing was paused, and there is no database to ask".to_owned()]));
         };
-        let database = |source| Error::Database { source };
+        let database = |source| Error::Database { source: Box::new(source) };
         let client = match &self.client {
             Some(client) => client,
             None => {

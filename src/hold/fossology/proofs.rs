@@ -78,6 +78,10 @@ pub(super) fn text_of(process: &Process) -> String {
     }
 }
 
+fn asked(source: postgres::Error) -> Error {
+    Error::Database { source: Box::new(source) }
+}
+
 /// The database's side.
 pub(super) struct Database {
     server: config::Server,
@@ -95,9 +99,7 @@ impl Database {
     pub(super) async fn sessions(&mut self) -> Result<Vec<String>, Error> {
         let roles = self.roles.clone();
         let client = self.client().await?;
-        let rows = client.query(SESSIONS, &[&roles]).await.map_err(|error| Error::Database {
-            source: client.failed("look for the agents' sessions", &error),
-        })?;
+        let rows = client.query(SESSIONS, &[&roles]).await.map_err(|error| asked(client.failed("look for the agents' sessions", &error)))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
@@ -107,14 +109,14 @@ impl Database {
         let rows = client
             .query(UNFINISHED, &[])
             .await
-            .map_err(|error| Error::Database { source: client.failed("read jobqueue", &error) })?;
+            .map_err(|error| asked(client.failed("read jobqueue", &error)))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     async fn client(&mut self) -> Result<&postgres::Client, Error> {
         if self.client.as_ref().is_none_or(|client| client.is_closed()) {
             let connected = postgres::connect(&self.server, &self.dbname, "daykeep hold").await;
-            let client = connected.map_err(|source| Error::Database { source })?;
+            let client = connected.map_err(asked)?;
             return Ok(self.client.insert(client));
         }
         self.client.as_ref().ok_or_else(|| Error::Unreachable {
