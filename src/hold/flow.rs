@@ -139,7 +139,7 @@ impl Ours {
         match HoldRecord::read(&self.path)? {
             Some(record) if record.token == self.record.token => match record.phase {
                 Phase::Released { by, at } => Err(Error::ReleasedByGuard { by, at }),
-                Phase::Releasing { since } => {
+                Phase::Releasing { releasing_since: since } => {
                     Err(Error::ReleasedByGuard { by: "somebody else".to_owned(), at: since })
                 }
                 _ => Ok(()),

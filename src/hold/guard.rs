@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::unix::pipe;
 
 use super::Error;
-use super::leftover::release_for;
+use super::leftover::{perform, release_for};
 use super::record::{HoldRecord, Lock};
 use crate::clock::{Clock as _, SystemClock};
 use crate::process::{self, Companion, Program};
@@ -78,31 +78,49 @@ pub async fn guard(record: &Path) -> Result<(), Error> {
     let _ = nix::unistd::setsid();
     ignore_signals();
     let Some(seen) = HoldRecord::read(record)? else { return Ok(()) };
-    let why = match run_pipe() {
+    let reason = match run_pipe() {
         Some(mut lines) => {
             // A run that is gone already does not need the answer.
             let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
             watch(&seen, &mut lines).await
         }
-        None => "the guard, for a run that is gone".to_owned(),
+        None => Reason::RunEnded,
     };
-    release_until_done(record, &seen, &why).await
+    release_until_done(record, &seen, &reason).await
+}
+
+/// Why the guard releases.
+#[derive(Debug, Clone)]
+enum Reason {
+    /// The run has ended or dropped the hold: nobody is left who must learn of the release.
+    RunEnded,
+    /// A limit has passed, as the sentence tells, and the run may go on some day.
+    Limit(String),
+}
+
+impl Reason {
+    fn text(&self) -> &str {
+        match self {
+            Self::RunEnded => "the guard, when the run had ended",
+            Self::Limit(text) => text,
+        }
+    }
 }
 
 /// Waits for the run's end, or for a limit to pass; tells which.
-async fn watch(record: &HoldRecord, lines: &mut Lines<BufReader<pipe::Receiver>>) -> String {
+async fn watch(record: &HoldRecord, lines: &mut Lines<BufReader<pipe::Receiver>>) -> Reason {
     let mut limit: Option<(tokio::time::Instant, String)> = None;
     loop {
         let word = match &limit {
             None => next_word(lines).await,
             Some((until, why)) => match tokio::time::timeout_at(*until, next_word(lines)).await {
                 Ok(word) => word,
-                Err(_) => return why.clone(),
+                Err(_) => return Reason::Limit(why.clone()),
             },
         };
         let now = tokio::time::Instant::now();
         limit = match word {
-            Word::End => return "the guard, when the run had ended".to_owned(),
+            Word::End => return Reason::RunEnded,
             Word::Pausing => {
                 let seconds = record.pausing_limit.as_secs();
                 let why = format!("the guard, when the repository had not become idle within {seconds}s");
@@ -128,14 +146,14 @@ async fn next_word(lines: &mut Lines<BufReader<pipe::Receiver>>) -> Word {
 }
 
 /// Tries until the record is gone, released, or another hold's.
-async fn release_until_done(path: &Path, seen: &HoldRecord, why: &str) -> Result<(), Error> {
+async fn release_until_done(path: &Path, seen: &HoldRecord, reason: &Reason) -> Result<(), Error> {
     let clock = SystemClock::new();
     let mut backoff = BACKOFF.0;
     loop {
-        match try_release(path, seen, why, &clock).await {
+        match try_release(path, seen, reason, &clock).await {
             Ok(Done::NothingLeft) => return Ok(()),
             Ok(Done::Released) => {
-                say(seen, &format!("released by {why}"));
+                say(seen, &format!("released by {}", reason.text()));
                 return Ok(());
             }
             Err(Error::StillStopping { .. }) => tokio::time::sleep(STOPPING_POLL).await,
@@ -167,7 +185,10 @@ async fn try_release(path: &Path, seen: &HoldRecord, why: &str, clock: &SystemCl
     };
     match HoldRecord::read(path)? {
         Some(mut record) if record.token == seen.token && record.is_pending() => {
-            release_for(path, &mut record, why, clock.now()).await?;
+            match reason {
+                Reason::RunEnded => perform(path, &mut record, clock.now()).await?,
+                Reason::Limit(by) => release_for(path, &mut record, by, clock.now()).await?,
+            }
             Ok(Done::Released)
         }
         _ => Ok(Done::NothingLeft),

@@ -149,11 +149,11 @@ async fn perform_release(path: &Path, record: &mut HoldRecord, now: Timestamp) -
     }
     let in_doubt = record.phase == Phase::Pausing;
     let begun = match record.phase {
-        Phase::Releasing { since } => Some(since),
+        Phase::Releasing { releasing_since } => Some(releasing_since),
         _ => None,
     };
     if begun.is_none() {
-        record.phase = Phase::Releasing { since: now };
+        record.phase = Phase::Releasing { releasing_since: now };
         // A full disk must not keep the repository held: without this the release is only begun once more after a crash.
         let _ = record.write(path);
     }

@@ -33,7 +33,7 @@ pub enum Phase {
     /// The run is done with the hold, or gave it up: whoever comes first completes the release.
     Releasing {
         /// Since when.
-        since: Timestamp,
+        releasing_since: Timestamp,
     },
     /// Somebody else than the run released it while the run lives; the run takes the record away when it learns it.
     Released {
@@ -197,5 +197,60 @@ fn name_owner(mut file: &std::fs::File) {
         && file.set_len(0).is_ok()
     {
         let _ = file.write_all(&text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::{HoldRecord, Phase};
+    use crate::hold::plan::ReleasePlan;
+    use crate::process;
+
+    #[test]
+    fn a_record_in_any_phase_is_read_as_it_was_written() {
+        let at = Timestamp::UNIX_EPOCH;
+        let by = "the guard".to_owned();
+        for phase in [
+            Phase::Intent,
+            Phase::Pausing,
+            Phase::Paused { idle_at: at },
+            Phase::Releasing { releasing_since: at },
+            Phase::Released { by, at },
+        ] {
+            let record = HoldRecord {
+                format: HoldRecord::format(),
+                repository: "app".to_owned(),
+                run: 1,
+                token: "token".to_owned(),
+                adapter: "command".to_owned(),
+                phase,
+                since: at,
+                holder: process::Identity::own().expect("/proc"),
+                guard: "/usr/bin/daykeep".into(),
+                pausing_limit: Duration::from_secs(1),
+                max: Duration::from_millis(1500),
+                deadline: at,
+                release: ReleasePlan::Nothing,
+                attempts: 2,
+                last_error: Some("no".to_owned()),
+            };
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("hold.json");
+            record.write(&path).expect("is written");
+            assert_eq!(HoldRecord::read(&path).expect("is read"), Some(record));
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_no_record_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("hold.json");
+        crate::fs::write_durable(&path, b"{").expect("is written");
+        let text = HoldRecord::read(&path).expect_err("is no record").to_string();
+        assert!(text.contains("hold.json is not a hold record that this daykeep understands"), "{text}");
     }
 }

@@ -3,3 +3,5 @@
 
 pub mod day;
 pub mod postgres;
+pub mod programs;
+pub mod scheduler;

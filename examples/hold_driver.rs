@@ -1,0 +1,178 @@
+//! Holds a repository as a run does, step by step as its stdin says, so that a test can kill it at any of them.
+//!
+//! `hold_driver hold CONFIG REPOSITORY STATE_DIR` says one JSON line after each step; `guard RECORD` is the guard;
+//! `leftovers STATE_DIR [--force]` is the release by somebody else; `probe CONFIG REPOSITORY` looks.
+#![allow(clippy::disallowed_methods, reason = "a driver of tests has doors of its own")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a driver fails loudly")]
+#![allow(clippy::print_stdout, reason = "its answers are lines on stdout")]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use daykeep::clock::SystemClock;
+use daykeep::config::{self, Repository};
+use daykeep::event::{Context, Event, Observer};
+use daykeep::hold::{self, Error, Held, Request};
+use serde_json::json;
+
+struct Tell;
+
+impl Observer for Tell {
+    fn observe(&self, event: &Event) {
+        say(&json!({ "step": "event", "event": event }));
+    }
+}
+
+fn say(line: &serde_json::Value) {
+    println!("{line}");
+    let _ = std::io::stdout().flush();
+}
+
+fn failed(error: &Error) {
+    let debug = format!("{error:?}");
+    let kind = debug.split([' ', '(', '{']).next().unwrap_or_default();
+    say(&json!({ "step": "error", "kind": kind, "text": error.to_string() }));
+}
+
+fn context() -> Context {
+    Context {
+        observer: Arc::new(Tell),
+        cancel: tokio_util::sync::CancellationToken::new(),
+        clock: Arc::new(SystemClock::new()),
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["guard", record] => hold::guard(Path::new(record)).await.expect("the record can be read"),
+        ["hold", file, name, state_dir] => {
+            let guard = std::env::var_os("GUARD").map_or_else(own, PathBuf::from);
+            run(&repository(file, name), Path::new(state_dir), &guard).await;
+        }
+        ["leftovers", state_dir, force @ ..] => leftovers(Path::new(state_dir), !force.is_empty()).await,
+        ["probe", file, name] => {
+            let repository = repository(file, name);
+            for finding in hold::probe(&repository.hold, server_of(&repository)).await {
+                say(&json!({ "step": "finding", "ok": finding.ok, "text": finding.text }));
+            }
+        }
+        other => panic!("unknown: {other:?}"),
+    }
+}
+
+fn own() -> PathBuf {
+    std::env::current_exe().expect("this program")
+}
+
+fn repository(file: &str, name: &str) -> Repository {
+    let mut config = config::load(Path::new(file)).unwrap_or_else(|error| panic!("{error}"));
+    config.repositories.remove(name).expect("the repository is configured")
+}
+
+fn server_of(repository: &Repository) -> Option<&config::Server> {
+    repository.database.as_ref().map(|database| &database.server)
+}
+
+async fn run(repository: &Repository, state_dir: &Path, guard: &Path) {
+    let context = context();
+    let mut lines = lines_of_stdin();
+    let request = Request {
+        repository: &repository.name,
+        run: 7,
+        hold: &repository.hold,
+        server: server_of(repository),
+        state_dir,
+        guard,
+    };
+    let mut held = {
+        let pausing = hold::pause(request, &context);
+        tokio::pin!(pausing);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut pausing => break outcome,
+                Some(line) = lines.recv() => match line.as_str() {
+                    "cancel" => context.cancel.cancel(),
+                    // The future is dropped in the middle of the pause.
+                    "drop" => { say(&json!({ "step": "dropped" })); break Err(Error::Cancelled) }
+                    other => panic!("cannot {other} while pausing"),
+                },
+            }
+        };
+        match outcome {
+            Ok(held) => held,
+            Err(error) => {
+                failed(&error);
+                // The process lives on, as a daemon does after a failed run.
+                while lines.recv().await.is_some() {}
+                return;
+            }
+        }
+    };
+    say(&json!({ "step": "held", "evidence": held.evidence() }));
+    while let Some(line) = lines.recv().await {
+        held = match line.as_str() {
+            "release" => {
+                match held.release().await {
+                    Ok(released) => say(&json!({ "step": "released", "evidence": released.evidence() })),
+                    Err(error) => failed(&error),
+                }
+                break;
+            }
+            "drop" => {
+                drop(held);
+                say(&json!({ "step": "dropped" }));
+                break;
+            }
+            "panic" => {
+                let panicked = tokio::spawn(async move { fails(&held) }).await;
+                assert!(panicked.is_err(), "it panicked");
+                break;
+            }
+            "still" => {
+                match held.still_idle().await {
+                    Ok(()) => say(&json!({ "step": "still", "evidence": held.evidence() })),
+                    Err(error) => failed(&error),
+                }
+                held
+            }
+            "expired" => {
+                held.expired().await;
+                say(&json!({ "step": "expired" }));
+                held
+            }
+            other => panic!("unknown step {other}"),
+        };
+    }
+    // As above; the end of stdin ends it.
+    while lines.recv().await.is_some() {}
+}
+
+fn fails(_held: &Held) {
+    panic!("a bug in the freeze");
+}
+
+async fn leftovers(state_dir: &Path, force: bool) {
+    let found = hold::release_leftovers(state_dir, None, force, &context()).await.expect("records can be read");
+    for leftover in found {
+        let outcome = format!("{:?}", leftover.outcome);
+        let name = outcome.split(['(', ' ']).next().unwrap_or_default();
+        say(&json!({ "step": "leftover", "outcome": name, "text": outcome, "run": leftover.record.run }));
+    }
+    say(&json!({ "step": "done" }));
+}
+
+fn lines_of_stdin() -> tokio::sync::mpsc::UnboundedReceiver<String> {
+    let (send, receive) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}

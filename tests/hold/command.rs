@@ -1,0 +1,284 @@
+//! The adapter `command`, and with it the steps between the record and its removal.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::conformance::{Subject, every_promise};
+use crate::driver::{Place, quoted, wait_until};
+
+/// An application that is a file: it runs while the file is there.
+struct App {
+    place: Place,
+}
+
+const GENERAL: &str = "max = \"30s\"\ndrain = \"10s\"";
+
+impl App {
+    fn new() -> Self {
+        let place = Place::new();
+        let app = Self { place };
+        fs::write(app.place.path("running"), "").unwrap();
+        app.script("is_running", "test -f running");
+        app.script("pause", "echo pause >>log; rm running");
+        app.script("prove", "test ! -f running && test ! -f busy");
+        app.script("kill", "echo kill >>log; rm busy");
+        app.script("release", "echo release >>log; touch running");
+        app.configure(GENERAL);
+        app
+    }
+
+    /// A script that runs in the place's directory.
+    fn script(&self, name: &str, text: &str) {
+        self.place.script(name, &format!("cd \"$(dirname \"$0\")\" || exit 99\n{text}"));
+    }
+
+    fn log(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.place.path("log")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Subject for App {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn configure(&self, general: &str) {
+        let script = |name| format!("{name} = [{}]", quoted(&self.place.path(name)));
+        let settings = ["is_running", "pause", "prove", "kill", "release"].map(script).join("\n");
+        self.place.configure(general, "command", &format!("{settings}\ntimeout = \"5s\""), None);
+    }
+
+    fn runs(&self) -> bool {
+        self.place.path("running").exists()
+    }
+
+    fn operator_stops(&self) {
+        fs::remove_file(self.place.path("running")).unwrap();
+    }
+
+    fn operator_starts(&self) {
+        fs::write(self.place.path("running"), "").unwrap();
+    }
+
+    fn releases(&self) -> Option<usize> {
+        Some(self.log().iter().filter(|line| *line == "release").count())
+    }
+}
+
+#[test]
+fn it_does_what_every_adapter_does() {
+    every_promise(&App::new());
+}
+
+#[test]
+fn the_record_is_on_disk_before_the_pause() {
+    let app = App::new();
+    app.script("pause", "grep -q '\"phase\": \"pausing\"' state/app/hold.json || exit 9; rm running");
+    let mut run = app.place.held();
+    run.tell("release");
+    run.expect("released");
+}
+
+#[test]
+fn the_guard_is_ready_before_the_pause() {
+    let app = App::new();
+    let guard = app.place.script("guard", "exit 0");
+    let run = app.place.run_with(|command| {
+        command.env("GUARD", &guard);
+    });
+    let text = run.expect_error("GuardNotReady");
+    assert!(text.ends_with("did not become ready: nothing was paused"), "{text}");
+    assert!(app.log().is_empty(), "nothing was paused");
+    assert!(!app.place.has_record());
+}
+
+#[test]
+fn a_guard_that_is_not_there_keeps_the_hold_from_beginning() {
+    let app = App::new();
+    let run = app.place.run_with(|command| {
+        command.env("GUARD", "/nonexistent/daykeep");
+    });
+    let text = run.expect_error("Command");
+    assert!(text.starts_with("cannot start the guard, so nothing was paused"), "{text}");
+    assert!(app.runs() && app.log().is_empty() && !app.place.has_record());
+}
+
+#[test]
+fn killed_before_the_record_nothing_was_done() {
+    let app = App::new();
+    app.script("is_running", "kill -9 $PPID");
+    app.place.run().wait_killed();
+    assert!(!app.place.has_record() && app.log().is_empty());
+}
+
+#[test]
+fn killed_while_it_pauses_it_is_released() {
+    for pause in [
+        // Before its effect, after it, and with the effect still to come.
+        "kill -9 $PPID; echo pause >>log",
+        "echo pause >>log; rm running; kill -9 $PPID",
+        "kill -9 $PPID; sleep 1; rm running; echo pause >>log",
+    ] {
+        let app = App::new();
+        app.script("pause", pause);
+        app.place.run().wait_killed();
+        app.place.wait_for_no_record();
+        assert_eq!(app.log(), ["pause", "release"], "{pause}");
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(app.runs(), "{pause}");
+    }
+}
+
+#[test]
+fn killed_while_it_proves_it_is_released() {
+    let app = App::new();
+    app.script("prove", "kill -9 $PPID");
+    app.place.run().wait_killed();
+    app.place.wait_for_no_record();
+    assert_eq!(app.log(), ["pause", "release"]);
+    assert!(app.runs());
+}
+
+#[test]
+fn killed_while_it_releases_the_guard_completes_it() {
+    let app = App::new();
+    app.script("release", "test -f killed || { touch killed; kill -9 $PPID; exit 1; }; echo release >>log; touch running");
+    let mut run = app.place.held();
+    run.tell("release");
+    run.wait_killed();
+    app.place.wait_for_no_record();
+    assert_eq!(app.log(), ["pause", "release"]);
+    assert!(app.runs());
+}
+
+#[test]
+fn a_pause_that_fails_is_undone() {
+    let app = App::new();
+    app.script("pause", "rm running; echo the queue is locked >&2; exit 3");
+    let text = app.place.run().expect_error("Command");
+    assert!(text.starts_with("cannot pause the application") && text.contains("the queue is locked"), "{text}");
+    assert!(app.runs(), "it was released before the error came");
+    assert!(!app.place.has_record());
+}
+
+#[test]
+fn a_busy_application_is_released_and_the_run_is_skipped() {
+    let app = App::new();
+    fs::write(app.place.path("busy"), "").unwrap();
+    app.configure("max = \"30s\"\ndrain = \"1s\"\non_busy = \"skip\"");
+    app.script("prove", "test ! -f busy || { echo 3 jobs left >&2; exit 1; }");
+    let text = app.place.run().expect_error("Busy");
+    assert!(text.starts_with("app was still busy after 1s") && text.contains("3 jobs left"), "{text}");
+    assert!(app.runs());
+    assert_eq!(app.log(), ["pause", "release"]);
+}
+
+#[test]
+fn a_busy_application_is_killed_when_that_is_wanted() {
+    let app = App::new();
+    fs::write(app.place.path("busy"), "").unwrap();
+    app.configure("max = \"30s\"\ndrain = \"1s\"\non_busy = \"kill\"");
+    let mut run = app.place.run();
+    let held = run.expect("held");
+    assert!(held["evidence"]["proofs"][0].as_str().unwrap().starts_with("killed after 1s"), "{held}");
+    run.tell("release");
+    run.expect("released");
+    assert_eq!(app.log(), ["pause", "kill", "release"]);
+}
+
+#[test]
+fn a_cancelled_pause_is_undone() {
+    let app = App::new();
+    fs::write(app.place.path("busy"), "").unwrap();
+    let mut run = app.place.run();
+    app.place.wait_for_phase("pausing");
+    wait_until("it is paused", || !app.runs());
+    run.tell("cancel");
+    run.expect_error("Cancelled");
+    assert!(app.runs());
+    assert!(!app.place.has_record());
+}
+
+#[test]
+fn a_dropped_pause_is_undone() {
+    let app = App::new();
+    fs::write(app.place.path("busy"), "").unwrap();
+    let mut run = app.place.run();
+    wait_until("it is paused", || !app.runs());
+    run.tell("drop");
+    run.expect("dropped");
+    app.place.wait_for_no_record();
+    assert!(app.runs());
+}
+
+#[test]
+fn a_release_that_fails_is_reported_and_tried_again() {
+    let app = App::new();
+    app.script("release", "test -f mended || { echo try >>log; echo no licence >&2; exit 1; }; touch running");
+    let mut run = app.place.held();
+    run.tell("release");
+    let text = run.expect_error("Command");
+    assert!(text.starts_with("cannot release the application") && text.contains("no licence"), "{text}");
+    wait_until("the guard tries again", || app.log().iter().filter(|line| *line == "try").count() >= 2);
+    let record = fs::read_to_string(app.place.record()).unwrap();
+    assert!(record.contains("no licence"), "status can tell why: {record}");
+    fs::write(app.place.path("mended"), "").unwrap();
+    app.place.wait_for_no_record();
+    assert!(app.runs());
+}
+
+#[test]
+fn a_leftover_that_cannot_be_released_gets_a_guard() {
+    let app = App::new();
+    app.script("release", "test -f mended || exit 1; touch running");
+    let mut run = app.place.held();
+    crate::conformance::kill_guards(&app);
+    run.kill();
+    let found = app.place.leftovers(false);
+    assert_eq!(found[0]["outcome"], "Failed", "{found:?}");
+    assert!(app.place.has_record());
+    fs::write(app.place.path("mended"), "").unwrap();
+    app.place.wait_for_no_record();
+    assert!(app.runs());
+}
+
+#[test]
+fn a_run_that_hangs_with_the_lock_is_killed() {
+    let app = App::new();
+    // The release stops its parent, which has the lock; the guard's own try does not.
+    app.script("release", "test -f stopped || { touch stopped; kill -STOP $PPID; exit 1; }; touch running");
+    app.configure("max = \"2s\"\ndrain = \"2s\"");
+    let settings = fs::read_to_string(app.place.path("daykeep.toml")).unwrap();
+    fs::write(app.place.path("daykeep.toml"), settings.replace("timeout = \"5s\"", "timeout = \"1s\"")).unwrap();
+    let mut run = app.place.held();
+    run.tell("release");
+    run.wait_killed();
+    app.place.wait_for_no_record();
+    assert!(app.runs());
+}
+
+#[test]
+fn a_second_hold_waits_for_the_first_one_s_release() {
+    let app = App::new();
+    let mut run = app.place.held();
+    crate::conformance::kill_guards(&app);
+    run.kill();
+    let text = app.place.run().expect_error("Unreleased");
+    assert!(text.contains("an earlier hold of app (run 7") && text.contains("daykeep release app"), "{text}");
+    app.place.leftovers(false);
+    let mut run = app.place.held();
+    run.tell("release");
+    run.expect("released");
+}
+
+#[test]
+fn a_probe_finds_what_is_missing_and_runs_nothing() {
+    let app = App::new();
+    fs::remove_file(app.place.path("release")).unwrap();
+    let findings = app.place.probe();
+    let bad: Vec<_> = findings.iter().filter(|finding| finding["ok"] == false).collect();
+    assert_eq!(bad.len(), 1, "{findings:?}");
+    assert!(bad[0]["text"].as_str().unwrap().ends_with("release is not a program on this machine"), "{bad:?}");
+    assert!(app.log().is_empty() && app.runs());
+}

@@ -1,0 +1,146 @@
+//! The adapter `systemd` against a stand-in of `systemctl`: a script that keeps each unit's state in a file. (The adapter under a real
+//! systemd is tested where one is booted.)
+
+use std::fs;
+
+use crate::conformance::{Subject, every_promise};
+use crate::driver::Place;
+
+const SYSTEMCTL: &str = r#"
+here="$(dirname "$0")/../units"
+verb="$1"; shift
+for unit; do :; done
+state="$here/$unit"
+case "$verb" in
+show)
+    if [ -f "$state" ]; then echo LoadState=loaded; else echo LoadState=not-found; fi
+    read -r active freezer <"$state" 2>/dev/null || { active=inactive; freezer=running; }
+    echo "ActiveState=$active"; echo "FreezerState=$freezer"; echo "ControlGroup="
+    echo "TriggeredBy=$(cat "$here/../triggers" 2>/dev/null)" ;;
+stop) [ -f "$here/../slow" ] && echo "deactivating running" >"$state" || echo "inactive running" >"$state" ;;
+kill) echo "failed running" >"$state" ;;
+start) echo "active running" >"$state" ;;
+freeze) echo "active frozen" >"$state" ;;
+thaw) echo "active running" >"$state" ;;
+esac
+echo "$verb $unit" >>"$here/../log"
+"#;
+
+struct Units {
+    place: Place,
+    action: &'static str,
+}
+
+impl Units {
+    fn new(action: &'static str) -> Self {
+        let place = Place::new();
+        fs::create_dir_all(place.path("bin")).unwrap();
+        fs::create_dir_all(place.path("units")).unwrap();
+        place.script("bin/systemctl", SYSTEMCTL);
+        let units = Self { place, action };
+        units.operator_starts();
+        units.configure("max = \"30s\"\ndrain = \"2s\"");
+        units
+    }
+
+    fn set(&self, unit: &str, state: &str) {
+        fs::write(self.place.path("units").join(unit), format!("{state}\n")).unwrap();
+    }
+
+    fn state(&self, unit: &str) -> String {
+        fs::read_to_string(self.place.path("units").join(unit)).unwrap().trim().to_owned()
+    }
+
+    /// What changed units, in order.
+    fn log(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.place.path("log")).unwrap_or_default();
+        log.lines().filter(|line| !line.starts_with("show")).map(str::to_owned).collect()
+    }
+}
+
+impl Subject for Units {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn configure(&self, general: &str) {
+        let settings = format!("units = [\"web.service\", \"worker.service\"]\naction = \"{}\"", self.action);
+        self.place.configure(general, "systemd", &settings, None);
+    }
+
+    fn runs(&self) -> bool {
+        ["web.service", "worker.service"].iter().all(|unit| self.state(unit) == "active running")
+    }
+
+    fn operator_stops(&self) {
+        let state = if self.action == "stop" { "inactive running" } else { "active frozen" };
+        self.set("web.service", state);
+        self.set("worker.service", state);
+    }
+
+    fn operator_starts(&self) {
+        self.set("web.service", "active running");
+        self.set("worker.service", "active running");
+    }
+
+    fn releases(&self) -> Option<usize> {
+        Some(self.log().iter().filter(|line| ["start web.service", "thaw web.service"].contains(&line.as_str())).count())
+    }
+}
+
+#[test]
+fn stopping_does_what_every_adapter_does() {
+    every_promise(&Units::new("stop"));
+}
+
+#[test]
+fn freezing_does_what_every_adapter_does() {
+    every_promise(&Units::new("freeze"));
+}
+
+#[test]
+fn units_are_started_in_the_opposite_order_and_only_those_that_ran() {
+    let units = Units::new("stop");
+    let mut run = units.place.held();
+    run.tell("release");
+    run.expect("released");
+    assert_eq!(
+        units.log(),
+        ["stop web.service", "stop worker.service", "start worker.service", "start web.service"]
+    );
+    units.set("worker.service", "inactive running");
+    let mut run = units.place.held();
+    run.tell("release");
+    run.expect("released");
+    assert_eq!(units.state("worker.service"), "inactive running", "an operator had stopped it");
+    assert_eq!(units.state("web.service"), "active running");
+}
+
+#[test]
+fn a_unit_that_does_not_stop_is_busy() {
+    let units = Units::new("stop");
+    fs::write(units.place.path("slow"), "").unwrap();
+    units.configure("max = \"30s\"\ndrain = \"1s\"");
+    let text = units.place.run().expect_error("Busy");
+    assert!(text.contains("web.service is deactivating"), "{text}");
+    assert!(units.runs());
+    units.configure("max = \"30s\"\ndrain = \"1s\"\non_busy = \"kill\"");
+    let mut run = units.place.held();
+    assert_eq!(units.state("web.service"), "failed running");
+    run.tell("release");
+    run.expect("released");
+    assert!(units.runs());
+}
+
+#[test]
+fn a_probe_knows_units_and_what_triggers_them() {
+    let units = Units::new("stop");
+    fs::write(units.place.path("triggers"), "web.socket").unwrap();
+    let texts = format!("{:?}", units.place.probe());
+    assert!(texts.contains("web.socket can start web.service during the hold"), "{texts}");
+    fs::remove_file(units.place.path("units/web.service")).unwrap();
+    let texts = format!("{:?}", units.place.probe());
+    assert!(texts.contains("systemd knows no unit web.service"), "{texts}");
+    let text = units.place.run().expect_error("Answer");
+    assert!(text.contains("there is no such unit"), "{text}");
+}
