@@ -88,10 +88,10 @@ async fn run(repository: &Repository, state_dir: &Path, guard: &Path) {
         state_dir,
         guard,
     };
-    let mut held = {
+    let outcome = {
         let pausing = hold::pause(request, &context);
         tokio::pin!(pausing);
-        let outcome = loop {
+        loop {
             tokio::select! {
                 outcome = &mut pausing => break outcome,
                 Some(line) = lines.recv() => match line.as_str() {
@@ -101,15 +101,15 @@ async fn run(repository: &Repository, state_dir: &Path, guard: &Path) {
                     other => panic!("cannot {other} while pausing"),
                 },
             }
-        };
-        match outcome {
-            Ok(held) => held,
-            Err(error) => {
-                failed(&error);
-                // The process lives on, as a daemon does after a failed run.
-                while lines.recv().await.is_some() {}
-                return;
-            }
+        }
+    };
+    let mut held = match outcome {
+        Ok(held) => held,
+        Err(error) => {
+            failed(&error);
+            // The process lives on, as a daemon does after a failed run.
+            while lines.recv().await.is_some() {}
+            return;
         }
     };
     say(&json!({ "step": "held", "evidence": held.evidence() }));
@@ -156,7 +156,8 @@ fn fails(_held: &Held) {
 }
 
 async fn leftovers(state_dir: &Path, force: bool) {
-    let found = hold::release_leftovers(state_dir, None, force, &context()).await.expect("records can be read");
+    let found =
+        hold::release_leftovers(state_dir, None, force, &context()).await.expect("records can be read");
     for leftover in found {
         let outcome = format!("{:?}", leftover.outcome);
         let name = outcome.split(['(', ' ']).next().unwrap_or_default();

@@ -34,6 +34,7 @@ pub async fn work() {
             // What `system("tar ...")` leaves when its agent dies.
             let seconds = duration.as_secs_f64().to_string();
             std::process::Command::new("sleep").arg(seconds).spawn().expect("sleep can be started");
+            tokio::time::sleep(duration / 2).await;
         }
         _ => tokio::time::sleep(duration).await,
     }
@@ -78,7 +79,9 @@ fn content(upload: i32, number: u32, bytes: u32) -> Vec<u8> {
     let mut seed = u64::from(number) << 32 | u64::from(upload.unsigned_abs());
     while text.len() < bytes as usize {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        text.extend_from_slice(format!("int f_{:x}(void) {{ return {}; }}\n", seed >> 40, seed >> 50).as_bytes());
+        text.extend_from_slice(
+            format!("int f_{:x}(void) {{ return {}; }}\n", seed >> 40, seed >> 50).as_bytes(),
+        );
     }
     text
 }

@@ -85,8 +85,7 @@ pub async fn run(settings: Settings) {
     let mut poll = tokio::time::interval(Duration::from_millis(settings.poll_ms));
     let mut busy = tokio::time::interval(Duration::from_millis(settings.busy_ms.unwrap_or(3_600_000)));
     busy.tick().await;
-    let mut scheduler =
-        Scheduler { settings, client, jobs: BTreeMap::new(), closing: Closing::No, ended };
+    let mut scheduler = Scheduler { settings, client, jobs: BTreeMap::new(), closing: Closing::No, ended };
     loop {
         tokio::select! {
             _ = poll.tick() => scheduler.poll().await,
@@ -188,7 +187,8 @@ impl Scheduler {
             return;
         }
         let (text, bits) = if success { ("Completed", 1_i16) } else { ("Failed", 2) };
-        let sql = "UPDATE jobqueue SET jq_endtime = now(), jq_endtext = $2, jq_end_bits = $3 WHERE jq_pk = $1";
+        let sql =
+            "UPDATE jobqueue SET jq_endtime = now(), jq_endtext = $2, jq_end_bits = $3 WHERE jq_pk = $1";
         self.client.execute(sql, &[&jq, &text, &bits]).await.expect("a job can be ended");
         if !success {
             self.client.execute(FAIL_DEPENDENTS, &[&jq]).await.expect("its dependents can be failed");
@@ -197,7 +197,8 @@ impl Scheduler {
 
     async fn obey(&mut self, command: &str) -> String {
         let mut words = command.split_ascii_whitespace();
-        let (verb, number) = (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse().ok()));
+        let (verb, number) =
+            (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse().ok()));
         match (verb, number) {
             ("status", None) => self.status(),
             ("stop", _) => {
@@ -283,7 +284,8 @@ async fn converse(mut stream: TcpStream, asking: mpsc::UnboundedSender<Request>)
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
         let command = String::from_utf8_lossy(&buffer[..count]).trim().to_owned();
         let (answer, answered) = oneshot::channel();
-        if stream.write_all(b"received\n").await.is_err() || asking.send(Request { command, answer }).is_err() {
+        if stream.write_all(b"received\n").await.is_err() || asking.send(Request { command, answer }).is_err()
+        {
             return;
         }
         let Ok(text) = answered.await else { return };

@@ -171,7 +171,12 @@ enum Done {
     NothingLeft,
 }
 
-async fn try_release(path: &Path, seen: &HoldRecord, why: &str, clock: &SystemClock) -> Result<Done, Error> {
+async fn try_release(
+    path: &Path,
+    seen: &HoldRecord,
+    reason: &Reason,
+    clock: &SystemClock,
+) -> Result<Done, Error> {
     let _lock = match Lock::take(path, seen.release.limit() + LOCK_PATIENCE).await {
         Err(locked @ Error::Locked { .. }) => match Lock::owner(path)? {
             Some(owner) if owner != process::Identity::own()? => {

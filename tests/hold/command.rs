@@ -143,7 +143,10 @@ fn killed_while_it_proves_it_is_released() {
 #[test]
 fn killed_while_it_releases_the_guard_completes_it() {
     let app = App::new();
-    app.script("release", "test -f killed || { touch killed; kill -9 $PPID; exit 1; }; echo release >>log; touch running");
+    app.script(
+        "release",
+        "test -f killed || { touch killed; kill -9 $PPID; exit 1; }; echo release >>log; touch running",
+    );
     let mut run = app.place.held();
     run.tell("release");
     run.wait_killed();
@@ -157,7 +160,10 @@ fn a_pause_that_fails_is_undone() {
     let app = App::new();
     app.script("pause", "rm running; echo the queue is locked >&2; exit 3");
     let text = app.place.run().expect_error("Command");
-    assert!(text.starts_with("cannot pause the application") && text.contains("the queue is locked"), "{text}");
+    assert!(
+        text.starts_with("cannot pause the application") && text.contains("the queue is locked"),
+        "{text}"
+    );
     assert!(app.runs(), "it was released before the error came");
     assert!(!app.place.has_record());
 }
@@ -215,7 +221,10 @@ fn a_dropped_pause_is_undone() {
 #[test]
 fn a_release_that_fails_is_reported_and_tried_again() {
     let app = App::new();
-    app.script("release", "test -f mended || { echo try >>log; echo no licence >&2; exit 1; }; touch running");
+    app.script(
+        "release",
+        "test -f mended || { echo try >>log; echo no licence >&2; exit 1; }; touch running",
+    );
     let mut run = app.place.held();
     run.tell("release");
     let text = run.expect_error("Command");
@@ -250,7 +259,8 @@ fn a_run_that_hangs_with_the_lock_is_killed() {
     app.script("release", "test -f stopped || { touch stopped; kill -STOP $PPID; exit 1; }; touch running");
     app.configure("max = \"2s\"\ndrain = \"2s\"");
     let settings = fs::read_to_string(app.place.path("daykeep.toml")).unwrap();
-    fs::write(app.place.path("daykeep.toml"), settings.replace("timeout = \"5s\"", "timeout = \"1s\"")).unwrap();
+    fs::write(app.place.path("daykeep.toml"), settings.replace("timeout = \"5s\"", "timeout = \"1s\""))
+        .unwrap();
     let mut run = app.place.held();
     run.tell("release");
     run.wait_killed();
@@ -279,6 +289,9 @@ fn a_probe_finds_what_is_missing_and_runs_nothing() {
     let findings = app.place.probe();
     let bad: Vec<_> = findings.iter().filter(|finding| finding["ok"] == false).collect();
     assert_eq!(bad.len(), 1, "{findings:?}");
-    assert!(bad[0]["text"].as_str().unwrap().ends_with("release is not a program on this machine"), "{bad:?}");
+    assert!(
+        bad[0]["text"].as_str().unwrap().ends_with("release is not a program on this machine"),
+        "{bad:?}"
+    );
     assert!(app.log().is_empty() && app.runs());
 }

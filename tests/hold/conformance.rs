@@ -140,7 +140,8 @@ fn only_one_releases(subject: &dyn Subject) {
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    let released = outcomes.iter().filter(|text| String::from_utf8_lossy(text).contains("\"Released\"")).count();
+    let released =
+        outcomes.iter().filter(|text| String::from_utf8_lossy(text).contains("\"Released\"")).count();
     assert_eq!(released, 1, "exactly one of four releases");
     wait_until("it runs", || subject.runs());
     if let (Some(before), Some(after)) = (before, subject.releases()) {

@@ -62,7 +62,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             }
             head.push(line.to_lowercase());
         }
-        let header = |name: &str| head.iter().find_map(|line| line.strip_prefix(name)).map(|v| v.trim().to_owned());
+        let header =
+            |name: &str| head.iter().find_map(|line| line.strip_prefix(name)).map(|v| v.trim().to_owned());
         let length = header("content-length:").and_then(|text| text.parse().ok()).unwrap_or(0);
         let mut body = vec![0_u8; length];
         if reader.read_exact(&mut body).is_err() {
@@ -146,7 +147,11 @@ impl Subject for Plain<'_> {
         self.0.configure(general);
         let path = self.0.place.path("daykeep.toml");
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace("Authorization = { credential = \"app-token\" }", "Accept = \"application/json\"")).unwrap();
+        std::fs::write(
+            &path,
+            text.replace("Authorization = { credential = \"app-token\" }", "Accept = \"application/json\""),
+        )
+        .unwrap();
     }
 
     fn runs(&self) -> bool {

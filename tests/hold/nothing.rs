@@ -16,7 +16,8 @@ impl Writer {
         let mut child = psql.spawn().expect("psql");
         let stdin = child.stdin.as_mut().expect("a pipe");
         stdin.write_all(b"BEGIN; CREATE TABLE half ();\n").expect("psql listens");
-        let count = "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()";
+        let count =
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()";
         wait_until("it writes", || server.psql("postgres", count) == "1");
         Self(child)
     }
@@ -80,7 +81,10 @@ fn an_unreachable_server_is_an_error_with_its_place() {
     let database = "host = \"/nonexistent\"\nport = 5432\nuser = \"postgres\"";
     place.configure("max = \"30s\"\ndrain = \"1s\"", "none", "", Some(database));
     let text = place.run().expect_error("Database");
-    assert!(text.starts_with("cannot ask the database whether the repository is idle: cannot connect"), "{text}");
+    assert!(
+        text.starts_with("cannot ask the database whether the repository is idle: cannot connect"),
+        "{text}"
+    );
     assert!(text.contains("/nonexistent"), "{text}");
     assert_eq!(place.probe()[0]["ok"], false);
 }

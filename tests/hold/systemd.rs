@@ -84,7 +84,12 @@ impl Subject for Units {
     }
 
     fn releases(&self) -> Option<usize> {
-        Some(self.log().iter().filter(|line| ["start web.service", "thaw web.service"].contains(&line.as_str())).count())
+        Some(
+            self.log()
+                .iter()
+                .filter(|line| ["start web.service", "thaw web.service"].contains(&line.as_str()))
+                .count(),
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! The example programs that tests start: built when they are first asked for.
 #![allow(clippy::disallowed_methods, reason = "a test starts its own programs")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -10,9 +11,19 @@ use std::sync::Mutex;
 /// # Panics
 /// It cannot be built.
 pub fn example(name: &str) -> PathBuf {
-    static BUILDING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let built = Command::new(env!("CARGO"))
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    built.entry(name.to_owned()).or_insert_with(|| build(name)).clone()
+}
+
+fn build(name: &str) -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    // Build scripts look at these: with the test's own, half of the dependencies would be built anew.
+    let own = |name: &str| name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name);
+    for (name, _) in std::env::vars().filter(|(name, _)| own(name)) {
+        cargo.env_remove(name);
+    }
+    let built = cargo
         .args(["build", "--quiet", "--offline", "--example", name])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()

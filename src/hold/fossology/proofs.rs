@@ -99,7 +99,10 @@ impl Database {
     pub(super) async fn sessions(&mut self) -> Result<Vec<String>, Error> {
         let roles = self.roles.clone();
         let client = self.client().await?;
-        let rows = client.query(SESSIONS, &[&roles]).await.map_err(|error| asked(client.failed("look for the agents' sessions", &error)))?;
+        let rows = client
+            .query(SESSIONS, &[&roles])
+            .await
+            .map_err(|error| asked(client.failed("look for the agents' sessions", &error)))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 

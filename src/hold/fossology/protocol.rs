@@ -13,6 +13,9 @@ use crate::hold::Error;
 
 /// How long the scheduler may take for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// How often a connection that is reset is tried again, and how long after.
+const RESETS: u32 = 50;
+const RESET_PAUSE: Duration = Duration::from_millis(20);
 /// An answer longer than this is not the scheduler's.
 const ANSWER_MAX: usize = 4 << 20;
 
@@ -68,11 +71,19 @@ impl Connection {
     /// None: nothing listens there.
     pub(super) async fn open(address: &str) -> Result<Option<Self>, Error> {
         let unreachable = |source| Error::Unreachable { what: format!("the scheduler at {address}"), source };
-        match tokio::time::timeout(ANSWER_LIMIT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => Ok(Some(Self { address: address.to_owned(), stream })),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
-            Ok(Err(error)) => Err(unreachable(error)),
-            Err(_) => Err(unreachable(io::ErrorKind::TimedOut.into())),
+        let mut resets = 0;
+        loop {
+            match tokio::time::timeout(ANSWER_LIMIT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(Some(Self { address: address.to_owned(), stream })),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
+                // A scheduler that ends at this moment resets what it has not accepted; the next try is refused.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset && resets < RESETS => {
+                    resets += 1;
+                    tokio::time::sleep(RESET_PAUSE).await;
+                }
+                Ok(Err(error)) => return Err(unreachable(error)),
+                Err(_) => return Err(unreachable(io::ErrorKind::TimedOut.into())),
+            }
         }
     }
 
