@@ -9,13 +9,20 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daykeep::clock::SystemClock;
+use daykeep::config::{Database, Databases};
 use daykeep::database;
 use daykeep::event::{Context, Silent};
-use daykeep::manifest::Manifest;
+use daykeep::manifest::{Manifest, Released, Still};
 use support::postgres::{Server, check, feed};
 use tempfile::TempDir;
+
+/// Nothing writes to the servers here: they stand still and are free at any time.
+struct Quiet;
+impl Still for Quiet {}
+impl Released for Quiet {}
 
 /// What is compared of a server: everything, and what pg_dumpall leaves out.
 #[derive(Debug, PartialEq, Eq)]
@@ -122,6 +129,32 @@ fn context() -> Context {
     }
 }
 
+/// A day of the server: `vault/<day>`, with what is equal or similar taken from `previous`.
+fn dump(server: &Server, vault: &Path, day: &str, previous: Option<&str>) -> Manifest {
+    let config = Database {
+        server: server.config(),
+        databases: Databases::AllBut(vec![]),
+        globals: true,
+        jobs: 2,
+        compression: 3,
+        bin_dir: Some(server.bin_dir().to_owned()),
+        lock_timeout: Duration::from_secs(5),
+    };
+    let target = vault.join(day);
+    let previous = previous.map(|day| vault.join(day).join("database"));
+    let context = context();
+    let work = async {
+        let prepared = database::prepare(&config, &context).await?;
+        let mut frozen = prepared.freeze(&Quiet, &context).await?;
+        let target = target.join("database");
+        let record = frozen.dump(&Quiet, &target, previous.as_deref(), false, &context).await?;
+        frozen.finish().await?;
+        Ok::<_, database::Error>(record)
+    };
+    let record = tokio::runtime::Runtime::new().unwrap().block_on(work).expect("a dump");
+    support::day::describe(&serde_json::to_value(record).unwrap(), &[], &target)
+}
+
 fn exported(day: &Path, manifest: &Manifest, bin_dir: &Path) -> Vec<u8> {
     let mut stream = Vec::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -155,16 +188,28 @@ fn restore_by_hand(server: &Server, day: &Path) {
     assert!(!said.contains("warning"), "{said}");
 }
 
-/// Makes a server with `fill`, a day of it and pg_dumpall's dump of it, and restores all three ways.
-fn prove(major: u32, tablespace: &Tablespace, fill: impl FnOnce(&Server)) {
-    let day = tempfile::tempdir().unwrap();
+fn load_lists(day: &Path) -> Vec<PathBuf> {
+    let databases = fs::read_dir(day.join("database")).unwrap();
+    databases.map(|entry| entry.unwrap().path().join("load.txt")).filter(|path| path.exists()).collect()
+}
+
+/// Makes a server with `fill`, a day of it, changes it with `change`, makes the next day of it and pg_dumpall's dump of it, and
+/// restores all three ways.
+fn prove(major: u32, tablespace: &Tablespace, fill: impl FnOnce(&Server), change: impl FnOnce(&Server)) {
+    let vault = tempfile::tempdir().unwrap();
+    let day = vault.path().join("day2");
     let (manifest, dumpall, source) = {
         let server = Server::start(major);
         fill(&server);
-        let manifest = support::day::make(&server, &[], day.path());
+        dump(&server, vault.path(), "day1", None);
+        change(&server);
+        let manifest = dump(&server, vault.path(), "day2", Some("day1"));
         let dumpall = check(server.client("pg_dumpall").arg("--restrict-key=x"), "pg_dumpall");
         (manifest, dumpall, picture(&server))
     };
+    let load_lists = check(Command::new("cat").args(load_lists(&day)), "cat");
+    let patches = load_lists.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"P ")).count();
+    assert!(patches > 0, "the second day has no patch: nothing of them is tested");
     let fresh = || {
         tablespace.turn();
         Server::start(major)
@@ -180,13 +225,13 @@ fn prove(major: u32, tablespace: &Tablespace, fill: impl FnOnce(&Server)) {
     expected.template1 = source.template1;
     let by_export = {
         let server = fresh();
-        load(&server, &exported(day.path(), &manifest, server.bin_dir()), "");
+        load(&server, &exported(&day, &manifest, server.bin_dir()), "");
         picture(&server)
     };
     assert_same("export", &by_export, &expected);
     let by_hand = {
         let server = fresh();
-        restore_by_hand(&server, day.path());
+        restore_by_hand(&server, &day);
         picture(&server)
     };
     assert_same("restore.sh", &by_hand, &expected);
@@ -196,14 +241,24 @@ fn nasty(major: u32) {
     let tablespace = Tablespace::new();
     let sql =
         include_str!("sql/nasty.sql").replace("{{TABLESPACE}}", &tablespace.path().display().to_string());
-    prove(major, &tablespace, |server| {
+    let fill = |server: &Server| {
         server.psql("postgres", &sql);
-    });
+    };
+    let change = |server: &Server| {
+        server.psql(
+            "shop",
+            "SET default_transaction_read_only = off; UPDATE churned SET body = body || '!' WHERE id % 100 = 1;
+             INSERT INTO shop.vals (a_text) VALUES ('new'); DELETE FROM far WHERE a = 17; DROP TABLE loose;
+             CREATE TABLE new_table AS SELECT * FROM far; ALTER TABLE parent RENAME TO renamed_parent;
+             TRUNCATE one_text; SELECT setval('shop.seq', 7)",
+        );
+    };
+    prove(major, &tablespace, fill, change);
 }
 
 fn zabbix(major: u32) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/zabbix");
-    prove(major, &Tablespace::new(), |server| {
+    let fill = |server: &Server| {
         server.psql("postgres", "CREATE ROLE zabbix; CREATE DATABASE zabbix OWNER zabbix");
         for part in ["schema", "images", "data"] {
             let path = dir.join(format!("{part}.sql.gz"));
@@ -213,7 +268,14 @@ fn zabbix(major: u32) {
                 feed(server.client("psql").args(["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "zabbix"]), &sql);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
-    });
+    };
+    let change = |server: &Server| {
+        server.psql(
+            "zabbix",
+            "UPDATE items SET delay = '17s' WHERE itemid % 50 = 0; DELETE FROM images WHERE imageid = 1",
+        );
+    };
+    prove(major, &Tablespace::new(), fill, change);
 }
 
 #[test]

@@ -246,7 +246,7 @@ CREATE INDEX vals_expression ON shop.vals (lower(a_citext::text) DESC NULLS LAST
 CREATE INDEX vals_gin ON shop.vals USING gin (a_jsonb jsonb_path_ops);
 CREATE UNIQUE INDEX churned_both ON churned (id, md5(body));
 ALTER TABLE churned CLUSTER ON churned_both;
-ALTER TABLE churned REPLICA IDENTITY FULL;
+ALTER TABLE far REPLICA IDENTITY FULL;
 ALTER INDEX shop.vals_expression ALTER COLUMN 1 SET STATISTICS 400;
 CREATE STATISTICS shop.both_sides (ndistinct, mcv) ON a_date, a_mood FROM shop.vals;
 CREATE STATISTICS shop.of_expression ON (a_positive % 3) FROM shop.vals;

@@ -47,17 +47,27 @@ pub fn make(server: &Server, trees: &[(&str, &Path)], day: &Path) -> Manifest {
     let databases: Vec<Value> =
         names.iter().enumerate().map(|(number, name)| database(server, name, number, day)).collect();
     let version: u32 = server.psql("postgres", "SHOW server_version_num").parse().unwrap();
+    let database = json!({"server_version": version, "server_version_text": "", "wal_begin": "", "wal_end": "",
+        "pg_dump_version": server.major().to_string(), "system_identifier": null, "databases": databases,
+        "new_bytes": 0, "stored_bytes": 0});
+    describe(&database, trees, day)
+}
+
+/// Copies `trees` into a day whose `database/` is there, and writes what the vault would write.
+///
+/// # Panics
+/// Anything fails.
+pub fn describe(database: &Value, trees: &[(&str, &Path)], day: &Path) -> Manifest {
+    let trees: BTreeMap<_, _> =
+        trees.iter().map(|(name, path)| ((*name).to_owned(), tree(name, path, day))).collect();
     let manifest = json!({
         "format": 1, "made_by": "by hand", "repository": "shop", "day": "2026-11-21T010000Z", "sequence": 1,
         "base": true, "base_day": "2026-11-21T010000Z", "run": 1, "started": "2026-11-21T01:00:00Z",
         "sealed": "2026-11-21T01:05:00Z", "freeze_point": "2026-11-21T01:00:00Z",
         "hold": {"adapter": "none", "paused_by_us": false, "paused_at": "2026-11-21T01:00:00Z",
             "idle_at": "2026-11-21T01:00:00Z", "released_at": null, "held_seconds": 0.0, "proofs": []},
-        "database": {"server_version": version, "server_version_text": "", "wal_begin": "", "wal_end": "",
-            "pg_dump_version": server.major().to_string(), "system_identifier": null, "databases": databases,
-            "new_bytes": 0, "stored_bytes": 0},
-        "trees": trees.iter().map(|(name, path)| ((*name).to_owned(), tree(name, path, day))).collect::<BTreeMap<_, _>>(),
-        "checks": [], "digests": digests(day), "configuration": "# a \"comment\"\n\tin\\TOML\u{1}\n",
+        "database": database, "trees": trees, "checks": [], "digests": digests(day),
+        "configuration": "# a \"comment\"\n\tin\\TOML\u{1}\n",
     });
     fs::write(day.join("manifest.json"), serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/vault/restore.sh");
