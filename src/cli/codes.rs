@@ -78,6 +78,8 @@ impl From<client::Error> for Failure {
         };
         let failure = Self::of(kind, &error);
         match (&error, error.hint()) {
+            // The daemon speaks to programs: its hint would be an address.
+            _ if kind == Kind::NotFound => failure.hint("`daykeep status` shows what there is"),
             (_, Some(hint)) => failure.hint(hint),
             (client::Error::NotRunning { .. }, None) => {
                 failure.hint("start it with `systemctl start daykeep`; `daykeep run` works without it")
@@ -89,10 +91,19 @@ impl From<client::Error> for Failure {
 
 impl From<run::Error> for Failure {
     fn from(error: run::Error) -> Self {
-        let kind = match error {
-            run::Error::Locked { .. } => Kind::Locked,
-            _ => Kind::Failed,
-        };
-        Self::of(kind, &error)
+        match error {
+            run::Error::Vault(error) => error.into(),
+            run::Error::Hold(error) => error.into(),
+            run::Error::Journal(error) => error.into(),
+            run::Error::File(error) => error.into(),
+            run::Error::Locked { .. } => Self::of(Kind::Locked, &error)
+                .hint("it is free again when that process ends; `daykeep status` shows what it does"),
+            run::Error::NotReleased { .. } => Self::of(Kind::Failed, &error)
+                .hint("its guard keeps trying; `daykeep release` tries now, and tells why it fails"),
+            run::Error::Space { .. } | run::Error::Inodes { .. } => {
+                Self::of(Kind::Failed, &error).hint("make room, or remove days with `daykeep prune`")
+            }
+            _ => Self::of(Kind::Failed, &error),
+        }
     }
 }

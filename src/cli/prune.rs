@@ -1,6 +1,5 @@
 //! `daykeep prune`
 
-use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::failure::Failure;
@@ -25,8 +24,7 @@ pub struct Args {
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let config = session.config()?;
     let repository = place::configured(&config, args.repository.as_deref())?;
-    let zone = repository.schedule.as_ref().and_then(|schedule| TimeZone::get(&schedule.timezone).ok());
-    let zone = zone.unwrap_or(TimeZone::UTC);
+    let zone = repository.zone();
     let vault = Vault::open(&repository.vault, &repository.name)?;
     if args.dry_run {
         let plan = vault.plan_prune(&repository.keep, &zone, session.now())?;

@@ -76,3 +76,17 @@ fn a_guard_whose_record_is_gone_has_nothing_to_do() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn the_configuration_is_probed() {
+    let world = World::with_web();
+    let well = world.transcript(&["config", "check"]);
+    fs::remove_dir(world.path("files")).expect("removed");
+    let failed = world.transcript(&["config", "check"]);
+    let json = world.transcript(&["config", "check", "--json"]);
+    let offline = world.transcript(&["config", "check", "--offline"]);
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"\d+(\.\d+)? [KMGT]i?B", "[SIZE]");
+    settings.add_filter(r"\d+ inodes", "[N] inodes");
+    settings.bind(|| assert_told("probed", &format!("{well}\n{failed}\n{json}\n{offline}")));
+}

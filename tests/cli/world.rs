@@ -50,6 +50,32 @@ impl World {
         )
     }
 
+    /// The same with a scheduler that is paused while the file `paused` is there, and is idle when `prove` says so.
+    pub fn web_held(&self, more: &str, prove: &str) -> String {
+        let paused = self.path("paused").display().to_string();
+        let command = |script: &str| format!("[\"sh\", \"-c\", \"{script}\"]");
+        let hold = format!(
+            "[repository.web.hold]\n{more}\n[repository.web.hold.command]\npause = {}\nprove = {}\nrelease = {}\n",
+            command(&format!("touch {paused}")),
+            command(prove),
+            // Slow enough for a second signal.
+            command(&format!("sleep 1; rm -f {paused}")),
+        );
+        self.web("").replace("[repository.web.hold.none]\n", &hold)
+    }
+
+    /// Waits for something to happen, which takes a moment.
+    pub fn wait_until(&self, what: &str, mut happened: impl FnMut(&Self) -> bool) {
+        let tries = 600;
+        for _ in 0..tries {
+            if happened(self) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("{what} did not happen");
+    }
+
     /// Writes the configuration: paths of this world, then `text`.
     pub fn configure(&self, text: &str) {
         let directory = self.directory.path().display();
