@@ -88,7 +88,7 @@ async fn dump_all(
         target,
         previous,
         memory: Arc::new(Semaphore::new(ENCODING_KIB)),
-        progress: Progress::new(context.observer.clone(), Some(forecast)),
+        progress: Progress::new(context.observer.clone(), forecast),
         context,
     };
     let mut done: Vec<Done> = Vec::with_capacity(frozen.databases.len());
@@ -236,8 +236,11 @@ async fn plan_jobs(
     let shapes = catalog::shapes(&database.keeper, &oids).await?;
     let mut jobs = VecDeque::new();
     let mut copied = Vec::with_capacity(ours.len());
+    let mut expected = 0;
     for (place, (table, shape)) in ours.into_iter().zip(shapes).enumerate() {
         let yesterday = before.and_then(|before| before.table(table));
+        expected +=
+            yesterday.map_or(shape.bytes, |table| table.segments.iter().map(|segment| segment.bytes).sum());
         let cuts = cuts(&shape, yesterday, site.report.server_version);
         for (number, pages) in cuts.iter().enumerate() {
             let encoding = &database.info.encoding;
@@ -260,6 +263,7 @@ async fn plan_jobs(
         };
         copied.push(Copied { record, segments: vec![None; cuts.len()] });
     }
+    site.progress.refine(database.info.bytes, expected);
     Ok((jobs, copied))
 }
 

@@ -1,5 +1,6 @@
 //! How far the dump is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::event::{Event, Phase, SharedObserver, Unit};
@@ -11,14 +12,15 @@ const STEP: u64 = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Progress {
     observer: SharedObserver,
-    total: Option<u64>,
-    current: std::sync::Arc<AtomicU64>,
+    total: Arc<AtomicU64>,
+    current: Arc<AtomicU64>,
 }
 
 impl Progress {
     /// Nothing is done yet; `total` is a forecast.
-    pub fn new(observer: SharedObserver, total: Option<u64>) -> Self {
-        let progress = Self { observer, total, current: std::sync::Arc::default() };
+    pub fn new(observer: SharedObserver, total: u64) -> Self {
+        let total = Arc::new(AtomicU64::new(total));
+        let progress = Self { observer, total, current: Arc::default() };
         progress.tell(0);
         progress
     }
@@ -31,13 +33,18 @@ impl Progress {
         }
     }
 
+    /// A part of the forecast is known better now.
+    pub fn refine(&self, was: u64, is: u64) {
+        self.total.fetch_add(is.wrapping_sub(was), Ordering::Relaxed);
+    }
+
     /// Everything was read.
     pub fn finish(&self) {
         self.tell(self.current.load(Ordering::Relaxed));
     }
 
     fn tell(&self, current: u64) {
-        let total = self.total.map(|total| total.max(current));
+        let total = Some(self.total.load(Ordering::Relaxed).max(current));
         self.observer.observe(&Event::Progress { phase: Phase::Dump, unit: Unit::Bytes, current, total });
     }
 }
