@@ -417,11 +417,7 @@ async fn rows_come_from_the_snapshot_before_and_after_the_dump() {
         heard.events().iter().any(|event| matches!(event, Event::Progress { current, .. } if *current > 0))
     );
     frozen.finish().await.unwrap();
-    assert_eq!(
-        server
-            .psql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'daykeep%'"),
-        "0"
-    );
+    no_session_is_left(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -663,14 +659,7 @@ async fn a_cancelled_dump_leaves_nothing_behind() {
     let outcome = frozen.dump(&Free, &vault.path().join("1/database"), None, false, &context).await;
     assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
     drop(frozen);
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'daykeep%'";
-    for _ in 0..100 {
-        if server.psql("postgres", sql) == "0" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("sessions are left");
+    no_session_is_left(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -683,4 +672,47 @@ async fn digests_are_those_of_the_text() {
     let rows = [&b"1\tx\\ny"[..], b"2\t\\N"].map(xxhash_rust::xxh3::xxh3_128);
     let expected = Rows { count: 2, digest: rows[0].wrapping_add(rows[1]) };
     assert_eq!(table(&tables, "t").rows, expected);
+}
+
+/// A server process ends a moment after its client.
+async fn no_session_is_left(server: &Server) {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'daykeep%'";
+    for _ in 0..100 {
+        if server.psql("postgres", sql) == "0" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("sessions are left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_version_on_this_machine_is_dumped() {
+    for major in support::postgres::majors().into_keys() {
+        let server = Server::start(major);
+        fill(&server, "postgres", "big", 150_000);
+        server.psql(
+            "postgres",
+            "CREATE TABLE typed (a timestamptz, b interval, c float8, d bytea, e money, f int[], h jsonb);
+             INSERT INTO typed VALUES ('2026-11-21 10:00+02', '1 day 2:03', 0.1, '\\x00ff', 3, '{1,NULL}', '{}');
+             ALTER ROLE postgres SET TimeZone = 'Asia/Tokyo'; ALTER ROLE postgres SET bytea_output = 'escape';
+             ALTER ROLE postgres SET DateStyle = 'German'; ALTER ROLE postgres SET extra_float_digits = -5",
+        );
+        let vault = TempDir::new().unwrap();
+        let config = only(&server, "postgres");
+        dump_day(&config, vault.path(), "1", None).await;
+        server.psql("postgres", "UPDATE big SET v = 1 WHERE id % 1000 = 0");
+        let record = dump_day(&config, vault.path(), "2", Some("1")).await;
+        assert_eq!(record.server_version / 10_000, major);
+        let tables = tables(vault.path(), "2", "postgres");
+        let home = home(vault.path(), "2", "postgres");
+        assert_eq!(lines(&text_of(&home, table(&tables, "big"))), 150_000, "PostgreSQL {major}");
+        assert!(
+            table(&tables, "big").segments.iter().any(|segment| segment.base.is_some()),
+            "PostgreSQL {major}"
+        );
+        let typed = String::from_utf8(text_of(&home, table(&tables, "typed"))).unwrap();
+        let expected = "2026-11-21 08:00:00+00\t1 day 02:03:00\t0.1\t\\\\x00ff\t$3.00\t{1,NULL}\t{}\n";
+        assert_eq!(typed, expected, "PostgreSQL {major}");
+    }
 }
