@@ -4,6 +4,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::needless_for_each,
+    clippy::too_many_lines,
+    clippy::missing_panics_doc,
     missing_docs,
     reason = "a test fails by panicking, and makes the files that it tests with"
 )]
@@ -15,6 +18,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use daykeep::clock::SystemClock;
 use daykeep::config::{Filter, Tree};
@@ -138,7 +143,12 @@ impl Bench {
             }
             let meta = fs::symlink_metadata(&path).unwrap();
             assert_eq!((meta.uid(), meta.gid()), (record.uid, record.gid), "{}", path.display());
-            assert_eq!((meta.mtime(), meta.mtime_nsec() as u32), record.mtime, "{}", path.display());
+            assert_eq!(
+                (meta.mtime(), meta.mtime_nsec()),
+                (record.mtime.0, record.mtime.1.into()),
+                "{}",
+                path.display()
+            );
             if record.kind == FileKind::File {
                 assert_eq!(meta.len(), record.size);
                 let digest = blake3::hash(&fs::read(&path).unwrap()).to_hex().to_string();
@@ -181,7 +191,7 @@ fn differences(a: &Path, b: &Path) -> String {
     let args = ["-aHAXnci", "--numeric-ids", "--delete", &a, &b];
     let text = run("rsync", &args.map(str::as_bytes));
     text.lines()
-        .filter(|line| !line.as_bytes().get(1).is_some_and(|kind| *kind == b'S'))
+        .filter(|line| line.as_bytes().get(1).is_none_or(|kind| *kind != b'S'))
         .collect::<Vec<_>>()
         .join("\n")
 }
@@ -332,18 +342,60 @@ fn a_tree_whose_names_are_content_keeps_its_older_times() {
 
 #[test]
 fn an_unreadable_file_fails_the_run_with_its_path() {
+    forbid(&[CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH]);
     let bench = Bench::new();
-    bench.write("secret", "x");
-    let error = if is_root() {
-        // Root reads everything, so an attribute's name that is no text stands in: a directory that is no directory any more.
-        fs::remove_dir_all(&bench.tree.path).unwrap();
-        warm(&bench.job(), &bench.context).unwrap_err()
-    } else {
-        fs::set_permissions(bench.source("secret"), fs::Permissions::from_mode(0)).unwrap();
-        warm(&bench.job(), &bench.context).unwrap_err()
-    };
-    assert!(matches!(&error, Error::File(_)), "{error}");
-    assert!(error.to_string().contains("source"), "{error}");
+    bench.write("dir/secret", "x");
+    fs::set_permissions(bench.source("dir/secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    let error = warm(&bench.job(), &bench.context).unwrap_err();
+    let path = bench.source("dir/secret");
+    assert_eq!(error.to_string(), format!("cannot open {}", path.display()));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(bench.source("dir"), fs::Permissions::from_mode(0o000)).unwrap();
+    let error = warm(&bench.job(), &bench.context).unwrap_err().to_string();
+    assert_eq!(error, format!("cannot open the directory {}", bench.source("dir").display()));
+    fs::set_permissions(bench.source("dir"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_cancelled_run_stops_and_the_next_one_goes_on() {
+    let mut bench = Bench::new();
+    bench.write("a", "x");
+    bench.context.cancel.cancel();
+    let error = warm(&bench.job(), &bench.context).unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    bench.context.cancel = tokio_util::sync::CancellationToken::new();
+    bench.take();
+}
+
+#[test]
+fn without_rights_the_records_hold_what_the_day_cannot() {
+    if !is_root() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.write("a", "x");
+    sh(&bench.tree.path, "chown 5:6 a; mknod null c 1 3");
+    forbid(&[CapabilitySet::CHOWN, CapabilitySet::MKNOD, CapabilitySet::FOWNER]);
+    let warm = bench.warm();
+    bench.seal(warm);
+    let records = bench.records(1);
+    assert_eq!((records[1].uid, records[1].gid), (5, 6));
+    assert_eq!((records[2].kind, records[2].device), (FileKind::CharDevice, Some((1, 3))));
+    assert!(!bench.tree_of(1).join("null").exists());
+    let said = bench.notices();
+    assert!(said.contains("tree files: 1 names have another owner in the day"), "{said}");
+    assert!(said.contains("tree files: 1 names are devices that this process may not make"), "{said}");
+}
+
+#[test]
+fn the_configured_rate_is_kept() {
+    let bench = Bench::new();
+    bench.write("a", &"x".repeat(600_000));
+    bench.write("b", &"y".repeat(600_000));
+    let begun = std::time::Instant::now();
+    warm(&Job { copy_rate: Some(1_000_000), ..bench.job() }, &bench.context).unwrap();
+    // The last chunk is read before it is paid for.
+    assert!(begun.elapsed().as_millis() > 500, "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -482,7 +534,7 @@ fn a_lookup_stays_beneath_the_tree() {
     bench.write("../outside", "x");
     let tree = DayTree::open(&bench.tree.path).unwrap();
     assert_eq!(tree.stat_beneath(b"gold/aa/file").unwrap(), Some(7));
-    let long = [&b"x"[..]; 9000].concat();
+    let long = "x".repeat(9000).into_bytes();
     for path in [
         &b"gold/aa"[..],
         b"gold/link/file",
@@ -497,5 +549,221 @@ fn a_lookup_stays_beneath_the_tree() {
         &long,
     ] {
         assert_eq!(tree.stat_beneath(path).unwrap(), None, "{}", String::from_utf8_lossy(path));
+    }
+}
+
+/// Takes rights from this test's thread, and so from the threads that it starts.
+fn forbid(rights: &[CapabilitySet]) {
+    if is_root() {
+        let mut sets = capabilities(None).unwrap();
+        rights.iter().copied().for_each(|right| sets.effective.remove(right));
+        set_capabilities(None, sets).unwrap();
+    }
+}
+
+/// The fence is a walk then.
+fn forbid_fanotify() {
+    forbid(&[CapabilitySet::SYS_ADMIN]);
+}
+
+/// Whether fanotify can be had where the tests put their files.
+fn has_fanotify() -> bool {
+    let is_ext4 =
+        || run("stat", &[b"-f", b"-c", b"%T", std::env::temp_dir().as_os_str().as_bytes()]).contains("ext");
+    is_root() && is_ext4()
+}
+
+#[test]
+fn every_kind_of_change_is_told_by_the_kernel() {
+    if !has_fanotify() {
+        return;
+    }
+    let changes = [
+        "echo more >>f",
+        "echo over >f",
+        "truncate -s 2 f",
+        "truncate -s 1M f",
+        "mv f g",
+        "mv f d/f",
+        "mv ../out in",
+        "mv f ../away",
+        "mv ../over f",
+        "rm f",
+        "mkdir -p n/m/o; echo x >n/m/o/p",
+        "chmod 600 f",
+        "chown 3:4 f",
+        "setfattr -n user.a -v b f",
+        "touch -d 2001-01-01 f",
+        "ln f h",
+        "ln -s f s",
+        "mv d e",
+        "mv d ../gone",
+        "mv ../outdir d2",
+        "rm -r d",
+        "rm -r d; mkdir d; echo z >d/z",
+        "mv d e; echo y >e/y; mv e d",
+        "chmod 700 d",
+        "touch -d 2001-01-01 d",
+        "setfacl -m u:9:rx d",
+        "rm l1",
+        "echo more >>l1",
+        "chmod 640 l2",
+        "mv l1 d/l1",
+        "ln l1 d/l3",
+        "rm s0; ln -s elsewhere s0",
+        "mkfifo p",
+        "rm f; mkdir f; echo in >f/in",
+        "rm -r d; echo file >d",
+        "touch -d 2002-02-02 .",
+        "mv dd/deep d/deep2; echo q >>d/deep2/x",
+        "mv d/x tmp; mv dd/y d/x; mv tmp dd/y",
+        "ln f t; rm f; mv t f",
+        "exec 3>>f; ln f alias; rm f; echo late >&3; exec 3>&-",
+    ];
+    let mut bench = Bench::new();
+    for change in changes {
+        let root = bench.dir.path();
+        sh(
+            root,
+            "rm -rf source out over outdir away gone; mkdir -p source/d source/dd/deep outdir/sub; cd source
+            echo f >f; echo x >d/x; echo y >dd/y; echo d >dd/deep/x; echo l >l1; ln l1 l2; ln -s f s0
+            echo out >../out; echo over >../over; echo sub >../outdir/sub/s",
+        );
+        let mut warm = bench.warm();
+        warm.catch_up(&bench.context).unwrap();
+        sh(&bench.tree.path, change);
+        let record = bench.seal(warm);
+        bench.assert_equal();
+        let walked = ["ln f h", "ln l1 d/l3", "exec"].iter().any(|needs| change.starts_with(needs));
+        assert!(record.fence == "fanotify" || walked, "{change}: {}\n{}", record.fence, bench.notices());
+    }
+}
+
+#[test]
+fn without_the_right_to_watch_the_fence_is_a_walk_and_says_so() {
+    forbid_fanotify();
+    let mut bench = Bench::new();
+    bench.write("a", "x");
+    assert_eq!(bench.take().fence, "walk");
+    assert!(bench.notices().contains("changes are found by walking the tree again"), "{}", bench.notices());
+}
+
+#[test]
+fn a_writer_that_stops_only_for_the_fence_is_caught() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut bench = Bench::new();
+    for n in 0..300 {
+        bench.write(&format!("d{}/f{n}", n % 10), "begin");
+    }
+    for _ in 0..3 {
+        let stop = AtomicBool::new(false);
+        let root = bench.tree.path.clone();
+        let warm = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut n = 0_u32;
+                while !stop.load(Ordering::Relaxed) {
+                    n += 1;
+                    let name = |k: u32| root.join(format!("d{}/f{}", k % 10, k % 300));
+                    let _ = fs::write(name(n * 7), format!("{n}"));
+                    let _ = fs::rename(name(n * 3), name(n * 11 + 1));
+                    let _ = fs::remove_file(name(n * 13));
+                    let _ = fs::create_dir_all(root.join(format!("d{}/sub{}", n % 10, n % 5)));
+                    let _ = fs::rename(
+                        root.join(format!("d{}/sub{}", n % 10, n % 5)),
+                        root.join(format!("d{}/moved", n % 9)),
+                    );
+                    let _ = fs::remove_dir_all(root.join(format!("d{}/moved", n % 4)));
+                    let _ = fs::hard_link(name(n), root.join(format!("d1/link{}", n % 20)));
+                }
+            });
+            let mut warm = bench.warm();
+            warm.catch_up(&bench.context).unwrap();
+            stop.store(true, Ordering::Relaxed);
+            warm
+        });
+        bench.seal(warm);
+        bench.assert_equal();
+    }
+}
+
+mod edits {
+    use super::{Bench, forbid_fanotify, snapshot};
+    use proptest::prelude::{ProptestConfig, Strategy, any, prop, proptest};
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::{Path, PathBuf};
+
+    type Edit = (u8, u8, u8, u8);
+
+    fn path(root: &Path, choice: u8) -> PathBuf {
+        let names = ["a", "b", "c", "a.b"];
+        let mut path = root.to_owned();
+        for level in 0..=choice % 3 {
+            path.push(names[usize::from(choice >> (2 * level + 1)) % names.len()]);
+        }
+        path
+    }
+
+    /// One edit; those that cannot be made where they fall change nothing.
+    fn edit(root: &Path, (what, at, to, value): Edit) {
+        let (at, to) = (path(root, at), path(root, to));
+        let _ = fs::create_dir_all(at.parent().unwrap());
+        match what % 14 {
+            0 | 1 => drop(fs::write(&at, vec![value; usize::from(value)])),
+            2 => {
+                let file = fs::OpenOptions::new().append(true).open(&at);
+                let _ = file.and_then(|mut file| file.write_all(&[value]));
+            }
+            3 => drop(fs::create_dir_all(&at)),
+            4 | 5 => drop(fs::rename(&at, &to)),
+            6 => drop(fs::remove_file(&at)),
+            7 => drop(fs::remove_dir_all(&at)),
+            8 => drop(fs::set_permissions(&at, fs::Permissions::from_mode(0o700 | u32::from(value)))),
+            9 => drop(std::os::unix::fs::lchown(&at, Some(value.into()), Some(7))),
+            10 => drop(xattr::set(&at, "user.x", &[value])),
+            11 => drop(filetime::set_file_mtime(&at, filetime::FileTime::from_unix_time(value.into(), 5))),
+            12 => drop(fs::hard_link(&at, &to)),
+            _ => drop(symlink(format!("{value}"), &at)),
+        }
+    }
+
+    fn days() -> impl Strategy<Value = Vec<[Vec<Edit>; 3]>> {
+        let edits = || prop::collection::vec(any::<Edit>(), 0..25);
+        prop::collection::vec([edits(), edits(), edits()], 1..4)
+    }
+
+    fn check(days: &[[Vec<Edit>; 3]]) {
+        let mut bench = Bench::new();
+        let mut sealed = Vec::new();
+        let root = bench.tree.path.clone();
+        for [before, running, last] in days {
+            before.iter().for_each(|one| edit(&root, *one));
+            let mut warm = bench.warm();
+            running.iter().for_each(|one| edit(&root, *one));
+            warm.catch_up(&bench.context).unwrap();
+            last.iter().for_each(|one| edit(&root, *one));
+            bench.seal(warm);
+            bench.assert_equal();
+            for (day, was) in &sealed {
+                assert_eq!(snapshot(&bench.tree_of(*day)), *was, "day {day} was changed");
+            }
+            sealed.push((bench.days, snapshot(&bench.tree_of(bench.days))));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_day_is_the_source_and_no_older_day_changes(days in days()) {
+            check(&days);
+        }
+
+        #[test]
+        fn the_same_when_the_fence_is_a_walk(days in days()) {
+            forbid_fanotify();
+            check(&days);
+        }
     }
 }

@@ -9,6 +9,7 @@
 pub mod attributes;
 pub mod copy;
 pub mod dir;
+pub mod fanotify;
 mod link;
 mod lock;
 mod remove;

@@ -10,7 +10,7 @@ use crate::manifest::{FileRecord, RecordReader, RecordsError};
 use crate::tree::Error;
 use crate::tree::bring::{Outcome, Stage, bring};
 use crate::tree::compare::{Dirt, Dirty, mark};
-use crate::tree::overlay::{Now, Overlay, is_within, key, path as path_of_key};
+use crate::tree::overlay::{Key, Now, Overlay, is_within, key, path as path_of_key};
 use crate::tree::pool;
 use crate::tree::site::{Place, Site};
 use crate::tree::sync::{self, Results, directory_record};
@@ -38,38 +38,40 @@ pub(crate) fn apply(
 ) -> Result<Applied, Error> {
     site.groups.clear();
     let mut applied = Applied::default();
-    let mut round = Round { site, overlay, stage, applied: &mut applied, groups: HashSet::new() };
+    let mut round = Round {
+        site,
+        overlay,
+        stage,
+        applied: &mut applied,
+        groups: HashSet::new(),
+        brought: HashSet::new(),
+    };
     round.apply(dirty)?;
     // A name that moved took its inode along: the other names of that inode must be one with it again.
-    let groups = std::mem::take(&mut round.groups);
-    let others = other_names(&groups, dirty, round.overlay, links)?;
+    let others = other_names(&round, links)?;
     round.apply(&others)?;
     Ok(applied)
 }
 
-fn other_names(
-    groups: &HashSet<u64>,
-    dirty: &Dirty,
-    overlay: &Overlay,
-    links: &Path,
-) -> Result<Dirty, Error> {
+fn other_names(round: &Round<'_>, links: &Path) -> Result<Dirty, Error> {
     let mut others = Dirty::new();
-    if groups.is_empty() {
+    if round.groups.is_empty() {
         return Ok(others);
     }
+    let mut add = |record: &FileRecord| {
+        let is_one = record.link_group.is_some_and(|group| round.groups.contains(&group));
+        if is_one && !round.brought.contains(&key(&record.path.0)) {
+            mark(&mut others, &record.path.0, Dirt::Name);
+        }
+    };
     let listed = if fs::exists(links)? { Some(RecordReader::open(links)?) } else { None };
     for record in listed.into_iter().flatten() {
         let record = record?;
-        let known = dirty.contains_key(&key(&record.path.0));
-        if !known && record.link_group.is_some_and(|group| groups.contains(&group)) {
-            mark(&mut others, &record.path.0, Dirt::Name);
+        if !round.overlay.has(&record.path.0) {
+            add(&record);
         }
     }
-    for record in overlay.records() {
-        if record.link_group.is_some_and(|group| groups.contains(&group)) {
-            mark(&mut others, &record.path.0, Dirt::Name);
-        }
-    }
+    round.overlay.records().for_each(add);
     Ok(others)
 }
 
@@ -80,6 +82,8 @@ struct Round<'a> {
     applied: &'a mut Applied,
     /// Groups of names that were brought.
     groups: HashSet<u64>,
+    /// Those names: a second turn would count them twice.
+    brought: HashSet<Key>,
 }
 
 struct Batch {
@@ -197,7 +201,10 @@ impl Round<'_> {
                 Outcome::In(record) => {
                     self.applied.files += 1;
                     self.applied.bytes += record.size;
-                    self.groups.extend(record.link_group);
+                    if let Some(group) = record.link_group {
+                        self.groups.insert(group);
+                        self.brought.insert(key(&path));
+                    }
                     if record.kind == crate::manifest::FileKind::Directory {
                         self.overlay.put(*record);
                     } else {

@@ -278,6 +278,8 @@ impl Reading<'_> {
         now.is_same_inode(before)
             && now.kind == before.kind
             && (now.size, now.mtime, now.ctime) == (before.size, before.mtime, before.ctime)
+            // A file held open may lose its name after the release.
+            && (self.held || now.nlink == before.nlink)
     }
 
     /// A file written in this very step of the clock could be written once more with the same ctime: wait until a later write must show.

@@ -9,6 +9,7 @@ use crate::tree::bring::Stage;
 use crate::tree::overlay::Overlay;
 use crate::tree::site::Site;
 use crate::tree::warm::{Warm, links};
+use crate::tree::watch::Watch;
 use crate::tree::{Error, finish};
 
 /// A tree that was fenced. What is only held open is copied by [`Fenced::finish`].
@@ -17,6 +18,8 @@ pub struct Fenced {
     pub(crate) overlay: Overlay,
     pub(crate) how: &'static str,
     pub(crate) took: Duration,
+    /// Ended after the release: waiting for its thread takes a moment.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl std::fmt::Debug for Fenced {
@@ -28,12 +31,12 @@ impl std::fmt::Debug for Fenced {
 impl Fenced {
     pub(crate) fn take(mut warm: Warm, context: &Context) -> Result<Self, Error> {
         let begun = context.clock.monotonic();
-        let dirty = warm.dirty()?;
-        let Warm { site, mut overlay, .. } = warm;
+        let (dirty, how) = warm.dirty(Stage::Held)?;
+        let Warm { site, mut overlay, watch, .. } = warm;
         let applied = apply(&site, &dirty, &mut overlay, &links(&site.work), Stage::Held)?;
         site.tell_now(Phase::Freeze, applied.files);
         let took = context.clock.monotonic().saturating_sub(begun);
-        Ok(Self { site, overlay, how: "walk", took })
+        Ok(Self { site, overlay, how, took, watch })
     }
 
     /// Copies what is held open, gives the directories their attributes, and adds the tree's records to the day's; trees come in the

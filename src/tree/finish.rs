@@ -21,7 +21,8 @@ use crate::tree::{Error, judge, pool};
 const TRIES: usize = 5;
 
 pub(crate) fn finish(fenced: Fenced, writer: &mut RecordWriter) -> Result<TreeRecord, Error> {
-    let Fenced { site, mut overlay, how, took } = fenced;
+    let Fenced { site, mut overlay, how, took, watch } = fenced;
+    drop(watch);
     copy_open(&site, &mut overlay)?;
     let mut totals = totals(&site, how, took);
     let mut open: Vec<FileRecord> = Vec::new();

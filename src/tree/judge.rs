@@ -51,13 +51,17 @@ pub(crate) fn same_owner_and_mode(record: &FileRecord, stat: &Stat) -> bool {
 pub(crate) fn is_as_recorded(record: &FileRecord, stat: &Stat, content_named: bool) -> Option<bool> {
     let by_name = content_named && stat.kind == Kind::File;
     let same_size = stat.kind != Kind::File || record.size == stat.size;
-    let same_group = record.link_group.is_none() || record.ino == stat.ino;
+    // Within one step of the clock a second name leaves no trace in the times.
+    let same_group = match record.link_group {
+        Some(_) => record.ino == stat.ino && stat.nlink > 1,
+        None => stat.kind != Kind::File || stat.nlink == 1,
+    };
     if record.kind != kind(stat.kind) || !same_owner_and_mode(record, stat) || !same_size || !same_group {
         return Some(false);
     }
     // A file of a tree whose names are content keeps its older time in the records.
     let untouched = record.ino == stat.ino && record.ctime == stat.ctime;
-    if by_name && !untouched && (record.link_group.is_some() || stat.nlink == 1) {
+    if by_name && !untouched {
         return None;
     }
     Some(untouched && (by_name || record.mtime == stat.mtime))

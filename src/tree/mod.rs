@@ -23,8 +23,10 @@ mod overlay;
 mod pool;
 mod site;
 mod sync;
+mod told;
 mod walk;
 mod warm;
+mod watch;
 
 use std::path::PathBuf;
 

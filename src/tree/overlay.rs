@@ -98,6 +98,14 @@ impl Overlay {
         })
     }
 
+    /// Whether the list's record of `path` is not in force any more.
+    pub(crate) fn has(&self, path: &[u8]) -> bool {
+        let key = key(path);
+        let above = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| &key[..at]);
+        let hidden = |above: &[u8]| self.0.get(above).is_some_and(|change| change.hides);
+        self.0.contains_key(&key) || above.into_iter().any(hidden) || hidden(b"")
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

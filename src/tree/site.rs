@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,8 @@ pub(crate) struct Site {
     pub context: Context,
     /// Stops the threads, when the run is cancelled or one of them has failed.
     pub stop: CancellationToken,
+    /// Another file system was met below the root, and is part of the tree.
+    pub spans: AtomicBool,
     /// How many more files may be held open.
     open_left: AtomicI64,
     rate: Option<u64>,
@@ -117,6 +119,7 @@ impl Site {
             counts: Counts::default(),
             context: context.clone(),
             stop: context.cancel.child_token(),
+            spans: AtomicBool::new(false),
             open_left: AtomicI64::new(open_budget()),
             rate: job.copy_rate.filter(|rate| *rate > 0),
             next_read: Mutex::default(),

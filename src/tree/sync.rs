@@ -1,6 +1,7 @@
 //! Bringing a directory and all below it into the day.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::event::{Notices as _, Phase};
 use crate::fs::attributes;
@@ -159,6 +160,9 @@ fn root(site: &Site) -> Result<(Place, FileRecord, bool), Error> {
 /// The record of a directory of the source.
 pub(crate) fn directory_record(site: &Site, source: &Dir, path: &[u8]) -> Result<(FileRecord, Stat), Error> {
     let stat = source.stat_self()?;
+    if !path.is_empty() && (stat.mount_root || stat.dev != site.root.dev) && !site.tree.one_file_system {
+        site.spans.store(true, Ordering::Relaxed);
+    }
     let xattrs = attributes::read_xattrs(source, b"")?;
     Ok((judge::record(&site.tree.name, path, &stat, &xattrs), stat))
 }

@@ -1,8 +1,9 @@
 //! The warm pass: tomorrow's tree from today's, while the repository runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use crate::event::{Context, Phase};
+use crate::event::{Context, Notices as _, Phase};
 use crate::fs;
 use crate::manifest::{self, FileRecord, Manifest, RecordReader, RecordWriter};
 use crate::tree::apply::{Applied, apply};
@@ -11,7 +12,8 @@ use crate::tree::compare::{self, Dirt, Dirty, mark};
 use crate::tree::fence::Fenced;
 use crate::tree::overlay::Overlay;
 use crate::tree::site::Site;
-use crate::tree::{Error, Job, sync};
+use crate::tree::watch::Watch;
+use crate::tree::{Error, Job, sync, told};
 
 /// More changes than this are merged into the list on disk, so that memory stays bounded.
 const CHANGES_IN_MEMORY: usize = 20_000;
@@ -22,6 +24,8 @@ pub struct Warm {
     pub(crate) overlay: Overlay,
     /// What would not settle.
     pub(crate) again: Dirty,
+    /// What tells of changes, where it can be had.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl std::fmt::Debug for Warm {
@@ -54,6 +58,13 @@ pub fn warm(job: &Job, context: &Context) -> Result<Warm, Error> {
         }
         _ => None,
     };
+    let watch = match Watch::begin(&site)? {
+        Ok(watch) => Some(watch),
+        Err(why) => {
+            walk_instead(&site, &why);
+            None
+        }
+    };
     let mut again = Dirty::new();
     let mut list = Lists::create(&site.work)?;
     sync::subtree(&site, b"", records, Stage::Running, &mut |path, outcome| {
@@ -65,8 +76,14 @@ pub fn warm(job: &Job, context: &Context) -> Result<Warm, Error> {
         Ok(())
     })?;
     list.finish()?;
-    site.tell_now(Phase::Warm, site.counts.looked_at.load(std::sync::atomic::Ordering::Relaxed));
-    Ok(Warm { site, overlay: Overlay::default(), again })
+    site.tell_now(Phase::Warm, site.counts.looked_at.load(Ordering::Relaxed));
+    Ok(Warm { site, overlay: Overlay::default(), again, watch })
+}
+
+fn walk_instead(site: &Site, why: &str) {
+    let name = &site.tree.name;
+    let text = format!("tree {name}: changes are found by walking the tree again, not by fanotify: {why}");
+    site.context.observer.info(text);
 }
 
 /// How many names the day before had, for the forecast.
@@ -82,7 +99,7 @@ impl Warm {
     /// # Errors
     /// As [`warm`].
     pub fn catch_up(&mut self, _context: &Context) -> Result<Pending, Error> {
-        let dirty = self.dirty()?;
+        let (dirty, _) = self.dirty(Stage::Running)?;
         let Applied { again, files, bytes } =
             apply(&self.site, &dirty, &mut self.overlay, &links(&self.site.work), Stage::Running)?;
         self.again = again;
@@ -101,13 +118,43 @@ impl Warm {
     }
 
     /// What changed since the last look.
-    pub(crate) fn dirty(&mut self) -> Result<Dirty, Error> {
-        let mut dirty = compare::dirty(&self.site, self.overlay.over(&records(&self.site.work))?)?;
+    pub(crate) fn dirty(&mut self, stage: Stage) -> Result<(Dirty, &'static str), Error> {
+        let told = self.told(stage)?;
+        let how = if told.is_some() { "fanotify" } else { "walk" };
+        let mut dirty = match told {
+            Some(dirty) => dirty,
+            None => compare::dirty(&self.site, self.overlay.over(&records(&self.site.work))?)?,
+        };
         for (key, dirt) in std::mem::take(&mut self.again) {
             let entry = dirty.entry(key).or_insert(dirt);
             *entry = dirt.max(*entry);
         }
-        Ok(dirty)
+        Ok((dirty, how))
+    }
+
+    /// What the kernel told, if that is all.
+    fn told(&mut self, stage: Stage) -> Result<Option<Dirty>, Error> {
+        let Some(watch) = &self.watch else { return Ok(None) };
+        let seen = if self.site.spans.load(Ordering::Relaxed) {
+            Err("it lies on several file systems".to_owned())
+        } else {
+            watch.take()
+        };
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(why) => {
+                walk_instead(&self.site, &why);
+                self.watch = None;
+                return Ok(None);
+            }
+        };
+        match told::dirty(&self.site, &self.overlay, watch, seen, stage)? {
+            Ok(dirty) => Ok(Some(dirty)),
+            Err(why) => {
+                walk_instead(&self.site, &why);
+                Ok(None)
+            }
+        }
     }
 
     /// Makes list and changes one list.

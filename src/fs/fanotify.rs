@@ -1,0 +1,266 @@
+//! What changes on a file system, as the kernel tells it (fanotify(7), `FAN_REPORT_DFID_NAME`, Linux 5.9; needs `CAP_SYS_ADMIN` and
+//! `CAP_DAC_READ_SEARCH`).
+//!
+//! nix opens the group and sets the mark, but does not read events that carry names, so these are taken apart here, without unsafe code.
+//! The one call that no crate offers is `open_by_handle_at`, which finds the directory of an event.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
+
+use crate::fs::dir::Dir;
+use crate::fs::{Error, OnPath as _};
+
+/// `struct fanotify_event_metadata`: length, version, reserved, metadata length, mask, descriptor, process.
+const METADATA: usize = 24;
+/// `FAN_EVENT_INFO_TYPE_DFID_NAME`: the directory's handle, then the name.
+const DFID_NAME: u8 = 2;
+/// `struct fanotify_event_info_header` and the file system's id.
+const INFO_HEADER: usize = 4 + 8;
+/// `MAX_HANDLE_SZ`
+const LONGEST_HANDLE: usize = 128;
+
+/// A directory, as the file system knows it; stays the same when it is renamed and is never used again for another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Handle {
+    kind: i32,
+    bytes: Vec<u8>,
+}
+
+/// Something happened to a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// The directory that holds the name.
+    pub dir: Handle,
+    /// The name; `.` for the directory itself.
+    pub name: Vec<u8>,
+    /// What.
+    pub what: MaskFlags,
+}
+
+/// What was read from the kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Something happened to a name.
+    Name(Happened),
+    /// Events were lost, or one came that names nothing: what happened is not known any more.
+    Lost,
+}
+
+/// A watch over a whole file system.
+#[derive(Debug)]
+pub struct Group {
+    fanotify: Fanotify,
+}
+
+impl Group {
+    /// Watches the file system that `dir` is on.
+    ///
+    /// # Errors
+    /// The kernel, the file system or the rights do not allow it.
+    pub fn watch(dir: &Dir) -> Result<Self, Error> {
+        let path = dir.path();
+        // FAN_REPORT_DIR_FID | FAN_REPORT_NAME, which nix does not name.
+        let names = InitFlags::from_bits_retain(libc::FAN_REPORT_DIR_FID | libc::FAN_REPORT_NAME);
+        let flags = InitFlags::FAN_CLASS_NOTIF
+            | InitFlags::FAN_CLOEXEC
+            | InitFlags::FAN_NONBLOCK
+            | InitFlags::FAN_UNLIMITED_QUEUE
+            | names;
+        let fanotify = Fanotify::init(flags, EventFFlags::O_RDONLY).on("watch", path)?;
+        let what = MaskFlags::FAN_CREATE
+            | MaskFlags::FAN_DELETE
+            | MaskFlags::FAN_MOVE
+            | MaskFlags::FAN_MODIFY
+            | MaskFlags::FAN_ATTRIB
+            | MaskFlags::FAN_CLOSE_WRITE
+            | MaskFlags::FAN_ONDIR;
+        let add = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
+        fanotify.mark(add, what, dir, None::<&Path>).on("watch", path)?;
+        Ok(Self { fanotify })
+    }
+
+    /// Waits until there is something to read, or a while.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn wait(&self, milliseconds: u16) -> io::Result<()> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut watched = [PollFd::new(self.fanotify.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut watched, PollTimeout::from(milliseconds)) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What has happened since the last call, until nothing is left; `tell` is called in order.
+    ///
+    /// # Errors
+    /// Reading fails.
+    pub fn drain(&self, tell: &mut dyn FnMut(Event)) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match nix::unistd::read(&self.fanotify, &mut buffer) {
+                Ok(0) | Err(Errno::EAGAIN) => return Ok(()),
+                Ok(length) => take_apart(&buffer[..length], tell),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn take_apart(mut bytes: &[u8], tell: &mut dyn FnMut(Event)) {
+    while !bytes.is_empty() {
+        let length = number(bytes, 0).map_or(0, |length| length as usize);
+        let Some(event) = bytes.get(..length).filter(|event| event.len() >= METADATA) else {
+            return tell(Event::Lost);
+        };
+        bytes = &bytes[length..];
+        tell(one(event).map_or(Event::Lost, Event::Name));
+    }
+}
+
+fn one(event: &[u8]) -> Option<Happened> {
+    let mask = u64::from_ne_bytes(event.get(8..16)?.try_into().ok()?);
+    if event.get(4) != Some(&libc::FANOTIFY_METADATA_VERSION) || mask & libc::FAN_Q_OVERFLOW != 0 {
+        return None;
+    }
+    let mut infos = event.get(METADATA..)?;
+    while !infos.is_empty() {
+        let length = usize::from(u16::from_ne_bytes(infos.get(2..4)?.try_into().ok()?));
+        let info = infos.get(..length).filter(|info| info.len() > INFO_HEADER)?;
+        if info[0] == DFID_NAME {
+            let size = number(info, INFO_HEADER)? as usize;
+            let kind = i32::from_ne_bytes(info.get(INFO_HEADER + 4..INFO_HEADER + 8)?.try_into().ok()?);
+            let (handle, name) = info.get(INFO_HEADER + 8..)?.split_at_checked(size)?;
+            let name = name.split(|byte| *byte == 0).next()?.to_vec();
+            let what = MaskFlags::from_bits_retain(mask);
+            return Some(Happened { dir: Handle { kind, bytes: handle.to_vec() }, name, what });
+        }
+        infos = &infos[length..];
+    }
+    None
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// `struct file_handle` with room for the longest handle.
+#[repr(C)]
+struct RawHandle {
+    length: u32,
+    kind: i32,
+    bytes: [u8; LONGEST_HANDLE],
+}
+
+/// Opens the directory of an event, on the file system of `mount`. None: it is not there any more.
+///
+/// # Errors
+/// The right (`CAP_DAC_READ_SEARCH`) is missing.
+pub fn open_handle(mount: &Dir, handle: &Handle) -> Result<Option<OwnedFd>, Error> {
+    let mut raw = RawHandle {
+        length: u32::try_from(handle.bytes.len()).unwrap_or(u32::MAX),
+        kind: handle.kind,
+        bytes: [0; LONGEST_HANDLE],
+    };
+    let Some(room) = raw.bytes.get_mut(..handle.bytes.len()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidData))
+            .on("find a changed directory below", mount.path());
+    };
+    room.copy_from_slice(&handle.bytes);
+    match open_raw(mount, &mut raw) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ESTALE | Errno::ENOENT) => Ok(None),
+        Err(error) => Err(error).on("find a changed directory below", mount.path()),
+    }
+}
+
+#[expect(unsafe_code, reason = "no crate wraps open_by_handle_at")]
+fn open_raw(mount: &Dir, raw: &mut RawHandle) -> nix::Result<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let handle = std::ptr::from_mut(raw).cast::<libc::file_handle>();
+    // SAFETY: `handle` points to a `struct file_handle` whose `handle_bytes` is at most the length of the array behind it, and which
+    // outlives the call; the kernel only reads it.
+    let fd = Errno::result(unsafe { libc::open_by_handle_at(mount.as_fd().as_raw_fd(), handle, flags) })?;
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Where an open directory is, as the kernel says; None when it was removed.
+///
+/// # Errors
+/// `/proc` is not there, or the path is too long for it.
+pub fn path_of(fd: OwnedFd, shown: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let file = File::from(fd);
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let removed = file.metadata().map(|meta| std::os::unix::fs::MetadataExt::nlink(&meta) == 0);
+    if removed.on("look at a changed directory below", shown)? {
+        return Ok(None);
+    }
+    let path =
+        rustix::fs::readlink(link, Vec::new()).on("find the path of a changed directory below", shown)?;
+    Ok(Some(path.into_bytes()))
+}
+
+/// Whether every change of this file system is made on this machine, so that the kernel sees it: not so for network file systems.
+///
+/// # Errors
+/// The file system fails.
+pub fn is_local(dir: &Dir) -> Result<bool, Error> {
+    /// ext2 to ext4, XFS, btrfs, tmpfs, F2FS: `linux/magic.h`.
+    const LOCAL: [i64; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010];
+    let info = rustix::fs::fstatfs(dir).on("look at the file system of", dir.path())?;
+    #[expect(clippy::useless_conversion, reason = "the type differs between machines")]
+    Ok(LOCAL.contains(&i64::from(info.f_type)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, take_apart};
+
+    fn parse(bytes: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        take_apart(bytes, &mut |event| events.push(event));
+        events
+    }
+
+    fn event(mask: u64, name: &[u8]) -> Vec<u8> {
+        let mut info = vec![2, 0, 0, 0];
+        info.extend([0; 8]);
+        info.extend(8_u32.to_ne_bytes());
+        info.extend(1_i32.to_ne_bytes());
+        info.extend([7; 8]);
+        info.extend(name);
+        info.push(0);
+        let length = u16::try_from(info.len()).unwrap().to_ne_bytes();
+        info[2..4].copy_from_slice(&length);
+        let mut bytes = u32::try_from(24 + info.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend([3, 0, 24, 0]);
+        bytes.extend(mask.to_ne_bytes());
+        bytes.extend([0xff; 4]);
+        bytes.extend([0; 4]);
+        bytes.extend(info);
+        bytes
+    }
+
+    #[test]
+    fn events_are_taken_apart_and_what_is_cut_short_is_lost() {
+        let both = [event(0x100, b"a"), event(0x2, b"caf\xe9")].concat();
+        let names: Vec<_> = parse(&both)
+            .into_iter()
+            .map(|event| if let Event::Name(name) = event { name.name } else { panic!() })
+            .collect();
+        assert_eq!(names, [&b"a"[..], b"caf\xe9"]);
+        for cut in 1..event(0x100, b"a").len() {
+            assert_eq!(parse(&both[..cut]), [Event::Lost], "{cut}");
+        }
+        assert_eq!(parse(&event(0x4000, b"a")), [Event::Lost], "overflow");
+    }
+}
