@@ -46,7 +46,8 @@ async fn unpack(client: &Client, duration: Duration) {
     let upload: i32 = variable("STANDIN_UPLOAD").parse().expect("an upload_pk");
     let files: u32 = variable("STANDIN_FILES").parse().expect("a number");
     let bytes: u32 = variable("STANDIN_BYTES").parse().expect("a number");
-    let gold = store(client, &repository, "gold", &content(upload, u32::MAX, bytes)).await;
+    // The first file of an upload is the upload itself: real gold is among the files, too.
+    let gold = store(client, &repository, &["gold", "files"], &content(upload, u32::MAX, bytes)).await;
     client
         .execute("UPDATE upload SET pfile_fk = $1 WHERE upload_pk = $2", &[&gold, &upload])
         .await
@@ -55,7 +56,7 @@ async fn unpack(client: &Client, duration: Duration) {
     for number in 0..files {
         tokio::time::sleep(duration / files.max(1)).await;
         let size = bytes * (number + 1) / files;
-        let pfile = store(client, &repository, "files", &content(upload, number, size)).await;
+        let pfile = store(client, &repository, &["files"], &content(upload, number, size)).await;
         insert_tree(client, upload, Some(root), pfile, &format!("file-{number}.c")).await;
     }
     client
@@ -87,15 +88,17 @@ fn content(upload: i32, number: u32, bytes: u32) -> Vec<u8> {
 }
 
 /// Puts content into the repository and gives its `pfile_pk`.
-async fn store(client: &Client, repository: &Path, kind: &str, content: &[u8]) -> i32 {
+async fn store(client: &Client, repository: &Path, kinds: &[&str], content: &[u8]) -> i32 {
     let (sha1, md5) = (hex(&Sha1::digest(content)), hex(&Md5::digest(content)));
-    let directory =
-        repository.join("localhost").join(kind).join(&sha1[0..2]).join(&sha1[2..4]).join(&sha1[4..6]);
-    fs::create_dir_all(&directory).expect("a directory of the repository");
-    let path = directory.join(format!("{sha1}.{md5}.{}", content.len()));
-    let half = PathBuf::from(format!("{}.I", path.display()));
-    fs::write(&half, content).expect("a file of the repository");
-    fs::rename(&half, &path).expect("a file of the repository");
+    for kind in kinds {
+        let directory =
+            repository.join("localhost").join(kind).join(&sha1[0..2]).join(&sha1[2..4]).join(&sha1[4..6]);
+        fs::create_dir_all(&directory).expect("a directory of the repository");
+        let path = directory.join(format!("{sha1}.{md5}.{}", content.len()));
+        let half = PathBuf::from(format!("{}.I", path.display()));
+        fs::write(&half, content).expect("a file of the repository");
+        fs::rename(&half, &path).expect("a file of the repository");
+    }
     let size = i64::try_from(content.len()).expect("a size");
     let sql = "INSERT INTO pfile (pfile_sha1, pfile_md5, pfile_size) VALUES ($1, $2, $3)
                ON CONFLICT (pfile_md5, pfile_sha1, pfile_size) DO UPDATE SET pfile_size = EXCLUDED.pfile_size
