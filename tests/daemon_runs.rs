@@ -118,7 +118,8 @@ fn a_run_by_hand_can_be_watched_and_cancelled() {
         assert!(events.read_line(&mut line).unwrap() > 0, "the stream ended: {seen:#?}");
         seen.extend(line.strip_prefix("data:").map(|data| serde_json::from_str::<Value>(data).unwrap()));
     }
-    let phases = seen.iter().filter_map(|line| line["happened"]["phase"].as_str()).collect::<Vec<_>>();
+    let mut phases = seen.iter().filter_map(|line| line["happened"]["phase"].as_str()).collect::<Vec<_>>();
+    phases.dedup();
     assert!(phases.starts_with(&["begin", "preflight", "warm", "hold"]), "{phases:?}");
     assert!(seen.iter().any(|line| line["job"]["state"] == "running"));
 }

@@ -1,5 +1,7 @@
 //! What the service manager is told (sd_notify(3)); nothing when there is none.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -46,10 +48,35 @@ pub fn status(line: &str) {
     tell(&[NotifyState::Status(line)]);
 }
 
+/// Messages that wait until the service manager takes them.
+static QUEUE: OnceLock<mpsc::Sender<String>> = OnceLock::new();
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// So many may wait; then what will be said again anyway is left out.
+const PATIENT: usize = 16;
+
+/// The scheduling loop must not wait for a service manager that is busy: a thread of its own does.
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("the service manager cannot be told: {error}");
+    let passing = |state: &NotifyState<'_>| matches!(state, NotifyState::Status(_) | NotifyState::Watchdog);
+    if states.iter().all(passing) && WAITING.load(Ordering::Acquire) >= PATIENT {
+        return;
     }
+    let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+    WAITING.fetch_add(1, Ordering::AcqRel);
+    // The thread ends with the process only.
+    let _ = QUEUE.get_or_init(deliver).send(lines.join("\n"));
+}
+
+fn deliver() -> mpsc::Sender<String> {
+    let (sender, messages) = mpsc::channel::<String>();
+    std::thread::spawn(move || {
+        for message in messages {
+            if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&message)]) {
+                tracing::debug!("the service manager cannot be told: {error}");
+            }
+            WAITING.fetch_sub(1, Ordering::AcqRel);
+        }
+    });
+    sender
 }
 
 /// The state of everything in one line: what runs and how far it is, what is wrong, what comes next.

@@ -47,6 +47,9 @@ pub struct Scheduler {
     runs: JoinSet<Ended>,
     leftovers: leftover::Leftovers,
     status: String,
+    /// How often the watchdog wants a sign of life, and when it had the last one.
+    heartbeat: Option<Duration>,
+    last_sign: Option<Duration>,
 }
 
 impl Scheduler {
@@ -72,6 +75,8 @@ impl Scheduler {
             runs: JoinSet::new(),
             leftovers,
             status: String::new(),
+            heartbeat: notify::watchdog(),
+            last_sign: None,
         };
         scheduler.make_plans();
         let now = scheduler.state.clock.now();
@@ -88,12 +93,11 @@ impl Scheduler {
     /// # Errors
     /// The kernel's timer fails.
     pub async fn turn(mut self, mut signals: Signals) -> io::Result<bool> {
-        let heartbeat = notify::watchdog();
         loop {
             let wait = self.begin_what_is_due();
             self.timer.set(wait)?;
             self.show();
-            notify::alive();
+            let next_sign = self.sign();
             tokio::select! {
                 fired = self.timer.fired() => {
                     if fired? == Fired::ClockSet {
@@ -104,12 +108,13 @@ impl Scheduler {
                     Asked::Reload { sender } => self.reload(&sender),
                     Asked::Stop { signal, sender } => {
                         tracing::info!("{signal}{sender}: stopping");
-                        return Ok(self.wind_up(signals, heartbeat).await);
+                        return Ok(self.wind_up(signals).await);
                     }
                 },
                 Some(start) = self.starts.recv() => self.asked_to_start(start),
                 Some(ended) = self.runs.join_next() => self.ended(ended),
-                () = pause(heartbeat) => {}
+                () = self.state.stepped.notified() => {}
+                () = pause(next_sign) => {}
                 () = pause((!self.running.is_empty()).then_some(STATUS_EVERY)) => {}
                 () = pause(self.leftovers.is_any().then_some(LEFTOVERS_EVERY)) => {
                     self.leftovers.try_again(&self.state);
@@ -294,6 +299,19 @@ impl Scheduler {
         self.plans = plans;
     }
 
+    /// A sign of life, if one is due; gives the time until the next. Nothing but the turning loop gives it.
+    fn sign(&mut self) -> Option<Duration> {
+        let heartbeat = self.heartbeat?;
+        let now = self.state.clock.monotonic();
+        let next = self.last_sign.map_or(now, |last| last + heartbeat);
+        if let Some(left) = next.checked_sub(now).filter(|left| !left.is_zero()) {
+            return Some(left);
+        }
+        notify::alive();
+        self.last_sign = Some(now);
+        Some(heartbeat)
+    }
+
     /// The status line of the service manager, when it changes.
     fn show(&mut self) {
         let jobs = self.state.jobs();
@@ -312,7 +330,7 @@ impl Scheduler {
     }
 
     /// Stops: every run is cancelled and waited for, so that its repository is released before the process ends.
-    async fn wind_up(&mut self, mut signals: Signals, heartbeat: Option<Duration>) -> bool {
+    async fn wind_up(&mut self, mut signals: Signals) -> bool {
         self.state.stop();
         notify::stopping();
         for cancel in self.running.values() {
@@ -321,13 +339,15 @@ impl Scheduler {
         let begun = self.state.clock.monotonic();
         while !self.runs.is_empty() {
             self.show();
-            notify::alive();
+            let next_sign = self.sign();
             let left = STOP_PATIENCE.saturating_sub(self.state.clock.monotonic().saturating_sub(begun));
             tokio::select! {
                 Some(ended) = self.runs.join_next() => self.ended(ended),
                 Some(start) = self.starts.recv() => self.asked_to_start(start),
                 _ = signals.next() => {}
-                () = pause(Some(heartbeat.unwrap_or(STATUS_EVERY).min(STATUS_EVERY))) => {}
+                () = self.state.stepped.notified() => {}
+                () = pause(next_sign) => {}
+                () = pause(Some(STATUS_EVERY)) => {}
                 () = tokio::time::sleep(left) => {
                     tracing::error!("a run did not end in time; the guard of its hold releases the repository");
                     return false;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server::Refusal;
@@ -43,6 +43,8 @@ pub struct State {
     pub shelf: Shelf,
     /// To the scheduling loop.
     pub starts: mpsc::Sender<Start>,
+    /// A run went a step further: the service manager's status line is no longer right.
+    pub stepped: Notify,
     live: broadcast::Sender<Live>,
     inner: Mutex<Inner>,
 }
@@ -70,6 +72,7 @@ impl State {
             clock,
             started: now,
             starts,
+            stepped: Notify::new(),
             live: broadcast::channel(BEHIND).0,
             inner: Mutex::new(Inner {
                 config: Arc::new(config),
@@ -206,11 +209,17 @@ impl State {
     pub fn job_hears(&self, id: u64, event: &Event) {
         let now = self.clock.now();
         let mut inner = self.lock();
-        if let (Event::Phase { phase }, Some(phases)) = (event, inner.phases.get_mut(&id)) {
+        if let (Event::Phase { phase }, Some(phases)) = (event, inner.phases.get_mut(&id))
+            && phases.last().is_none_or(|(last, _)| last != phase)
+        {
             phases.push((*phase, now));
         }
         if let Some(job) = inner.jobs.get_mut(&id) {
             hear(job, event);
+        }
+        drop(inner);
+        if !matches!(event, Event::Progress { .. } | Event::Notice { .. }) {
+            self.stepped.notify_one();
         }
     }
 

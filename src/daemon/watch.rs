@@ -77,9 +77,10 @@ impl Watch {
 
 impl Observer for Watch {
     fn observe(&self, event: &Event) {
-        if let Event::Job { id } = event
-            && self.number.set(*id).is_ok()
-        {
+        if let Event::Job { id } = event {
+            if self.number.set(*id).is_err() {
+                return;
+            }
             self.state.job_begins(*id, &self.repository, &self.started_by, self.cancel.clone());
             self.tell(Ok(*id));
         }

@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +22,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// Directories of a daemon, kept over its lives.
 pub struct Place {
     pub dir: TempDir,
-    notify: UnixDatagram,
+    notices: Arc<Mutex<Vec<String>>>,
 }
 
 impl Default for Place {
@@ -38,8 +39,16 @@ impl Place {
         }
         fs::write(dir.path().join("tree/one"), "1\n").unwrap();
         let notify = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-        notify.set_nonblocking(true).unwrap();
-        let place = Self { dir, notify };
+        let notices = Arc::<Mutex<Vec<String>>>::default();
+        let heard = Arc::clone(&notices);
+        // The service manager always reads; it goes with the test.
+        std::thread::spawn(move || {
+            let mut buffer = [0_u8; 4096];
+            while let Ok(length) = notify.recv(&mut buffer) {
+                heard.lock().unwrap().push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            }
+        });
+        let place = Self { dir, notices };
         place.configure(&place.small("", ""));
         place
     }
@@ -125,12 +134,7 @@ impl Place {
 
     /// What the service manager was told since it was last asked.
     pub fn notices(&self) -> Vec<String> {
-        let mut notices = Vec::new();
-        let mut buffer = [0_u8; 4096];
-        while let Ok(length) = self.notify.recv(&mut buffer) {
-            notices.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-        }
-        notices
+        std::mem::take(&mut *self.notices.lock().unwrap())
     }
 }
 
