@@ -44,7 +44,7 @@ release = ["true"]
 [repository.$1.database]
 host = "$PGHOST"
 user = "postgres"
-databases = ["$2"]
+only = ["$2"]
 [repository.$1.tree.files]
 path = "$3"
 TOML
