@@ -103,7 +103,7 @@ async fn run(repository: &Repository, state_dir: &Path, guard: &Path) {
             }
         }
     };
-    let mut held = match outcome {
+    let held = match outcome {
         Ok(held) => held,
         Err(error) => {
             failed(&error);
@@ -113,6 +113,11 @@ async fn run(repository: &Repository, state_dir: &Path, guard: &Path) {
         }
     };
     say(&json!({ "step": "held", "evidence": held.evidence() }));
+    follow(held, &mut lines).await;
+}
+
+/// Does what stdin says with a hold.
+async fn follow(mut held: Held, lines: &mut tokio::sync::mpsc::UnboundedReceiver<String>) {
     while let Some(line) = lines.recv().await {
         held = match line.as_str() {
             "release" => {

@@ -41,7 +41,7 @@ enum State {
 struct Job {
     agent: String,
     args: String,
-    job_pk: i32,
+    parent: i32,
     state: State,
     pid: Option<i32>,
 }
@@ -134,7 +134,7 @@ impl Scheduler {
             self.jobs.entry(row.get(0)).or_insert(Job {
                 agent: row.get(1),
                 args: args.unwrap_or_default(),
-                job_pk: row.get(3),
+                parent: row.get(3),
                 state: State::CheckedOut,
                 pid: None,
             });
@@ -159,7 +159,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&jq) else { return };
         let name = settings.sysconf.join("mods-enabled").join(&job.agent).join("agent").join(&job.agent);
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.arg0(name).arg(format!("--jobId={}", job.job_pk));
+        command.arg0(name).arg(format!("--jobId={}", job.parent));
         command.arg(format!("--config={}", settings.sysconf.display()));
         command.args(["--userID=1", "--groupID=1", "--scheduler_start"]);
         let values = [

@@ -105,10 +105,10 @@ async fn writers(server: Option<&config::Server>) -> Finding {
 /// Whether a command can be started at all.
 fn program(argv: &[String]) -> Finding {
     let Some(name) = argv.first() else { return bad("a command of the hold is empty") };
-    match find(name) {
-        true => good(format!("{name} is there")),
-        false => bad(format!("{name} is not a program on this machine")),
+    if find(name) {
+        return good(format!("{name} is there"));
     }
+    bad(format!("{name} is not a program on this machine"))
 }
 
 fn find(name: &str) -> bool {

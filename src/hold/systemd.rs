@@ -4,7 +4,7 @@
 //! `start` replaces a stop that is still queued, so that the release need not wait for it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -176,7 +176,7 @@ fn processes_in(group: &str) -> Result<usize, Error> {
     Ok(0)
 }
 
-fn count_below(path: &PathBuf) -> Result<usize, Error> {
+fn count_below(path: &Path) -> Result<usize, Error> {
     let mut count = match fs::read_if_exists(&path.join("cgroup.procs"))? {
         Some(text) => text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(),
         None => 0,

@@ -24,9 +24,12 @@ pub trait Subject {
 
 const GENEROUS: &str = "max = \"60s\"\ndrain = \"20s\"\non_busy = \"skip\"";
 
+/// One promise.
+type Check = (&'static str, fn(&dyn Subject));
+
 /// All that is promised of an adapter that pauses.
 pub fn every_promise(subject: &dyn Subject) {
-    let checks: [(&str, fn(&dyn Subject)); 11] = [
+    let checks: [Check; 11] = [
         ("holds and releases", holds_and_releases),
         ("what was stopped stays stopped", what_was_stopped_stays_stopped),
         ("a killed run is released", a_killed_run_is_released),

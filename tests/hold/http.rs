@@ -40,7 +40,7 @@ impl Switch {
     }
 
     fn set(&self, status: &str) {
-        self.state.lock().unwrap().status = status.to_owned();
+        status.clone_into(&mut self.state.lock().unwrap().status);
     }
 
     fn puts(&self) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! (`examples/hold_driver.rs`), so that it can be killed at any step.
 #![allow(clippy::disallowed_methods, reason = "a test starts its own programs and files")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "a test that fails shows how far it came")]
 
 mod command;
 mod conformance;
