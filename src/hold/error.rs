@@ -197,4 +197,7 @@ pub enum Error {
     /// Files.
     #[error("{0}: {cause}", cause = .0.source)]
     File(#[from] fs::Error),
+    /// Processes.
+    #[error(transparent)]
+    Process(#[from] process::Error),
 }

@@ -64,6 +64,22 @@ pub enum Error {
         /// The end of what it said on stderr.
         stderr: String,
     },
+    /// Nothing can be learnt about running processes.
+    #[error("cannot read {}: {source}", path.display())]
+    Table {
+        /// The file below `/proc`.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no right to kill a process.
+    #[error("cannot kill process {pid}: {source}")]
+    Kill {
+        /// The process.
+        pid: i32,
+        /// What the system said.
+        source: nix::Error,
+    },
     /// The run was cancelled and the child was killed.
     #[error("{program} was stopped because the run was cancelled")]
     Cancelled {

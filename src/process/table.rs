@@ -3,12 +3,14 @@
 //! A process id alone names nothing for long; [`Identity`] adds the start time and the boot, so that a record written
 //! before a crash or a reboot never takes a stranger for the process that it knew.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::fs;
+use super::Error;
 
 /// One process that is not a zombie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +45,11 @@ impl Identity {
     ///
     /// # Errors
     /// `/proc` cannot be read.
-    pub fn own() -> Result<Self, fs::Error> {
+    pub fn own() -> Result<Self, Error> {
         let path = Path::new("/proc/self/stat");
-        let text = fs::read_to_string(path)?;
-        let (pid, stat) = parse_stat(&text).ok_or_else(|| fs::Error {
-            action: "understand",
-            path: path.to_owned(),
-            source: std::io::ErrorKind::InvalidData.into(),
-        })?;
+        let text = read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
+        let (pid, stat) =
+            parse_stat(&text).ok_or_else(|| unreadable(path)(io::ErrorKind::InvalidData.into()))?;
         Ok(Self { pid, started: stat.started, boot: boot_id()? })
     }
 
@@ -58,7 +57,7 @@ impl Identity {
     ///
     /// # Errors
     /// The boot's name cannot be read.
-    pub fn is_alive(&self) -> Result<bool, fs::Error> {
+    pub fn is_alive(&self) -> Result<bool, Error> {
         if boot_id()? != self.boot {
             return Ok(false);
         }
@@ -66,17 +65,33 @@ impl Identity {
     }
 }
 
-fn boot_id() -> Result<String, fs::Error> {
-    Ok(fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))?.trim().to_owned())
+fn boot_id() -> Result<String, Error> {
+    let text = read(Path::new("/proc/sys/kernel/random/boot_id"))?;
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
+}
+
+#[expect(clippy::disallowed_methods, reason = "/proc is the way to other processes, and this is their door")]
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(unreadable(path))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path: PathBuf = path.to_owned();
+    move |source| Error::Table { path, source }
 }
 
 /// Every process that is not a zombie. One that ends meanwhile is left out.
 ///
 /// # Errors
 /// `/proc` cannot be listed.
-pub fn all() -> Result<Vec<Process>, fs::Error> {
-    let names = fs::names_in(Path::new("/proc"))?;
-    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).filter_map(look_at).collect())
+pub fn all() -> Result<Vec<Process>, Error> {
+    let root = Path::new("/proc");
+    let mut processes = Vec::new();
+    for entry in fs::read_dir(root).map_err(unreadable(root))? {
+        let name = entry.map_err(unreadable(root))?.file_name();
+        processes.extend(name.to_str().and_then(|name| name.parse().ok()).and_then(look_at));
+    }
+    Ok(processes)
 }
 
 /// The commands that were started with this in their environment (`NAME=value`) and still run: leaders of their process group,
@@ -84,10 +99,10 @@ pub fn all() -> Result<Vec<Process>, fs::Error> {
 ///
 /// # Errors
 /// `/proc` cannot be listed.
-pub fn commands_with(variable: &str) -> Result<Vec<Process>, fs::Error> {
+pub fn commands_with(variable: &str) -> Result<Vec<Process>, Error> {
     let has = |process: &Process| {
         let path = Path::new("/proc").join(process.pid.to_string()).join("environ");
-        let environ = fs::read(&path).unwrap_or_default();
+        let environ = read(&path).unwrap_or_default();
         environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
     };
     let leads = |process: &Process| process.pid == process.group && process.pid != process.session;
@@ -109,28 +124,24 @@ pub fn signal_group(group: i32, signal: nix::sys::signal::Signal) -> Result<(), 
 ///
 /// # Errors
 /// There is no right to, or `/proc` cannot be read.
-pub fn kill(identity: &Identity) -> Result<(), fs::Error> {
+pub fn kill(identity: &Identity) -> Result<(), Error> {
     if !identity.is_alive()? {
         return Ok(());
     }
     match nix::sys::signal::kill(Pid::from_raw(identity.pid), nix::sys::signal::Signal::SIGKILL) {
         Err(nix::Error::ESRCH) | Ok(()) => Ok(()),
-        Err(error) => Err(fs::Error {
-            action: "kill",
-            path: format!("/proc/{}", identity.pid).into(),
-            source: error.into(),
-        }),
+        Err(source) => Err(Error::Kill { pid: identity.pid, source }),
     }
 }
 
 fn look_at(pid: i32) -> Option<Process> {
     let directory = Path::new("/proc").join(pid.to_string());
-    let stat = fs::read(&directory.join("stat")).ok()?;
+    let stat = read(&directory.join("stat")).ok()?;
     let (pid, stat) = parse_stat(&String::from_utf8_lossy(&stat))?;
     if matches!(stat.state, 'Z' | 'X') {
         return None;
     }
-    let cmdline = fs::read(&directory.join("cmdline")).unwrap_or_default();
+    let cmdline = read(&directory.join("cmdline")).unwrap_or_default();
     let argv = cmdline
         .split(|byte| *byte == 0)
         .filter(|word| !word.is_empty())

@@ -151,7 +151,7 @@ fn a_paused_job_is_refused_before_the_stop() {
 
 #[test]
 fn orphans_of_a_crashed_scheduler_are_waited_for() {
-    let app = App::new(&["--agent-ms", "3000", "--poll-ms", "50", "--crash-after-stop-ms", "200"]);
+    let app = App::new(&["--agent-ms", "10000", "--poll-ms", "50", "--crash-after-stop-ms", "200"]);
     app.fossology.queue("sleeper", 1);
     app.fossology.wait_for_agents(1);
     let job = app.unfinished_job();
@@ -173,7 +173,8 @@ fn what_an_agent_left_behind_is_waited_for() {
     app.fossology.wait_for_agents(1);
     // The agent ends after the half of it, its child goes on to the end.
     let child = || daykeep::process::all().unwrap().iter().any(|one| one.argv == ["sleep", "5.137"]);
-    wait_until("it has a child", child);
+    let all: Vec<_> = daykeep::process::all().unwrap().into_iter().map(|one| one.argv).collect();
+    wait_until(&format!("it has a child: {} {all:?}", app.fossology.log()), child);
     let run = app.place.run();
     run.expect("held");
     assert!(!child(), "the child of an agent still runs");
