@@ -167,21 +167,6 @@ fn orphans_of_a_crashed_scheduler_are_waited_for() {
 }
 
 #[test]
-fn what_an_agent_left_behind_is_waited_for() {
-    let app = App::new(&["--agent-ms", "5137", "--poll-ms", "50"]);
-    app.fossology.queue("forker", 1);
-    app.fossology.wait_for_agents(1);
-    // The agent ends after the half of it, its child goes on to the end.
-    let child = || daykeep::process::all().unwrap().iter().any(|one| one.argv == ["sleep", "5.137"]);
-    let all: Vec<_> = daykeep::process::all().unwrap().into_iter().map(|one| one.argv).collect();
-    wait_until(&format!("it has a child: {} {all:?}", app.fossology.log()), child);
-    let run = app.place.run();
-    run.expect("held");
-    assert!(!child(), "the child of an agent still runs");
-    app.release(run);
-}
-
-#[test]
 fn a_session_of_a_remote_agent_is_seen() {
     let app = App::new(&[]);
     app.configure("max = \"60s\"\ndrain = \"1s\"");
