@@ -4,13 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use daykeep::manifest::Manifest;
+use daykeep::manifest::{Manifest, PathBytes, RecordWriter};
 use daykeep::postgres::{one_line_identifier, qualified};
 use serde_json::{Value, json};
 
@@ -172,8 +174,25 @@ fn tree(name: &str, source: &Path, day: &Path) -> Value {
     let sizes = check(Command::new("find").arg(&target).args(["-type", "f", "-printf", "%s\\n"]), "find");
     let sizes: Vec<u64> =
         String::from_utf8(sizes).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    records(name, &target, &day.join("files.jsonl.zst"));
     json!({"source": source, "entries": 0, "files": sizes.len(), "bytes": sizes.iter().sum::<u64>(), "copied_files": 0,
         "copied_bytes": 0, "linked_files": 0, "fence": "walk", "fence_ms": 0})
+}
+
+/// The records of a tree's regular files; what a record says besides is made up.
+fn records(tree: &str, root: &Path, path: &Path) {
+    let found =
+        check(Command::new("find").args([".", "-type", "f", "-printf", "%P\\0"]).current_dir(root), "find");
+    let mut writer = RecordWriter::create(path).unwrap();
+    for name in found.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let file = Path::new(OsStr::from_bytes(name));
+        let content = fs::read(root.join(file)).unwrap();
+        let record = json!({"tree": tree, "path": PathBytes::from(file), "kind": "file", "size": content.len(),
+            "mode": 0, "uid": 0, "gid": 0, "mtime": [0, 0], "ctime": [0, 0], "ino": 0,
+            "blake3": blake3::hash(&content).to_hex().to_string(), "xattrs": {"path": "00", "blake3": "00"}});
+        writer.write(&serde_json::from_value(record).unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
 }
 
 fn digests(day: &Path) -> BTreeMap<String, String> {
