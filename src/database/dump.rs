@@ -77,7 +77,8 @@ async fn dump_all(
         None => 0,
         Some(mut running) => {
             let path = target.join("globals.sql");
-            globals::write_out(&mut running, globals::GLOBALS, &path, &context.cancel).await?
+            let pipe = running.take_stdout();
+            globals::write_out(&mut running, &[], pipe, globals::GLOBALS, &path, &context.cancel).await?
         }
     };
     let forecast: u64 = frozen.databases.iter().map(|database| database.info.bytes).sum();

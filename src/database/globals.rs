@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
 use super::rest::program_failed;
@@ -34,23 +36,26 @@ pub fn start(config: &config::Database, programs: &Programs, report: &Report) ->
     program.start().map_err(|source| program_failed(GLOBALS, source))
 }
 
-/// Reads a program's stdout to its end into a new file; gives the bytes.
+/// Writes what was read of a program's stdout, and the rest of it to its end, into a new file; gives the bytes.
 ///
 /// # Errors
 /// The program failed, or the file cannot be written.
 pub async fn write_out(
     running: &mut Running,
+    first: &[u8],
+    pipe: Option<ChildStdout>,
     dbname: &str,
     path: &Path,
     cancel: &CancellationToken,
 ) -> Result<u64, Error> {
     let mut file = tokio::fs::File::from_std(fs::create_new(path)?);
     let copy = async {
-        let mut bytes = 0;
-        if let Some(mut pipe) = running.take_stdout() {
-            bytes = tokio::io::copy(&mut pipe, &mut file).await.on("write", path)?;
+        let mut bytes = first.len() as u64;
+        file.write_all(first).await.on("write", path)?;
+        if let Some(mut pipe) = pipe {
+            bytes += tokio::io::copy(&mut pipe, &mut file).await.on("write", path)?;
         }
-        tokio::io::AsyncWriteExt::flush(&mut file).await.on("write", path)?;
+        file.flush().await.on("write", path)?;
         running.finish().await.map_err(|source| program_failed(dbname, source))?;
         Ok(bytes)
     };

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
+use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Table;
@@ -43,6 +45,9 @@ pub struct Order<'a> {
 #[derive(Debug)]
 pub struct Rest {
     running: Running,
+    pipe: Option<ChildStdout>,
+    /// What was read of it already.
+    first: Vec<u8>,
     dbname: String,
     application: String,
 }
@@ -70,18 +75,40 @@ impl Rest {
         }
         // By the environment: as an argument, a name with `=` in it would be read as a connection string.
         program = program.env("PGDATABASE", Some(OsString::from(order.dbname)));
-        let running = program.start().map_err(|source| program_failed(order.dbname, source))?;
-        Ok(Self { running, dbname: order.dbname.to_owned(), application: order.application.clone() })
+        let mut running = program.start().map_err(|source| program_failed(order.dbname, source))?;
+        let pipe = running.take_stdout();
+        Ok(Self {
+            running,
+            pipe,
+            first: Vec::new(),
+            dbname: order.dbname.to_owned(),
+            application: order.application.clone(),
+        })
     }
 
-    /// Waits until its session has its lock on each of these tables: from then on nobody can change them under it. Gives false
-    /// when it has to wait for a lock: whoever changes a table stands between the keeper and it.
+    /// Waits until its session has its lock on each of these tables: from then on nobody can change them under it. When it writes,
+    /// it has read the catalogs to their end and waits for no lock any more, whichever it took. Gives false when it has to wait for a lock: whoever changes a table stands between the keeper and it.
     ///
     /// # Errors
     /// It ended instead; the watch was lost.
     pub async fn locked(&mut self, watch: &Client, database: u32, tables: &[u32]) -> Result<bool, Error> {
+        let mut chunk = [0; 4096];
+        let writes = async {
+            match &mut self.pipe {
+                Some(pipe) => match pipe.read(&mut chunk).await {
+                    Ok(count) if count > 0 => count,
+                    // Its end is told by the branch that waits for it.
+                    _ => std::future::pending().await,
+                },
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             outcome = wait_for_locks(watch, &self.application, database, tables) => outcome,
+            count = writes => {
+                self.first.extend_from_slice(&chunk[..count]);
+                Ok(true)
+            }
             ended = self.running.finish() => Err(match ended {
                 Err(source) => program_failed(&self.dbname, source),
                 Ok(()) => Error::Lost {
@@ -97,7 +124,7 @@ impl Rest {
     /// # Errors
     /// It failed, or the file cannot be written.
     pub async fn write(mut self, path: &Path, cancel: &CancellationToken) -> Result<u64, Error> {
-        globals::write_out(&mut self.running, &self.dbname, path, cancel).await
+        globals::write_out(&mut self.running, &self.first, self.pipe.take(), &self.dbname, path, cancel).await
     }
 
     /// Ends it.
