@@ -767,3 +767,11 @@ mod edits {
         }
     }
 }
+
+#[test]
+fn a_tree_on_its_way_can_be_handed_to_another_thread() {
+    fn can_be_sent<T: Send + 'static>() {}
+    can_be_sent::<Warm>();
+    can_be_sent::<daykeep::tree::Fenced>();
+    can_be_sent::<Error>();
+}
