@@ -50,71 +50,69 @@ impl Progress {
         }
     }
 
-    fn say(&self, text: &str) {
-        let line = format!("{}{text}", self.prefix);
+    /// Moves the bars; gives the sentence that the event is worth, if any.
+    pub fn step(&self, event: &Event) -> Option<(Level, String)> {
+        let sentence = match event {
+            Event::Job { id } => format!("job {id}"),
+            Event::Phase { phase } => self.began(*phase),
+            Event::Progress { phase, unit, current, total } => self.moved(*phase, *unit, *current, *total)?,
+            Event::Notice { level, text } => return Some((*level, format!("{}{text}", self.prefix))),
+            Event::Held => "the repository stands still".to_owned(),
+            Event::Released { held_seconds, paused_seconds } => format!(
+                "the repository runs again: it stood still for {}, its scheduler was paused for {}",
+                figures::length(*held_seconds),
+                figures::length(*paused_seconds)
+            ),
+        };
+        Some((Level::Info, format!("{}{sentence}", self.prefix)))
+    }
+
+    /// Does something to the terminal with the bars out of the way.
+    pub fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
         match &self.bars {
-            Some(bars) => bars.suspend(|| self.out.say(&line)),
-            None => self.out.say(&line),
+            Some(bars) => bars.suspend(work),
+            None => work(),
         }
     }
 
-    fn warn(&self, text: &str) {
-        let line = format!("{}{text}", self.prefix);
-        match &self.bars {
-            Some(bars) => bars.suspend(|| self.out.warn(&line)),
-            None => self.out.warn(&line),
-        }
-    }
-
-    fn moved(&self, phase: Phase, unit: Unit, current: u64, total: Option<u64>) {
+    fn moved(&self, phase: Phase, unit: Unit, current: u64, total: Option<u64>) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bars) = &self.bars {
-            let bar = state.bars.entry(phase).or_insert_with(|| bars.add(bar(phase)));
+            let bar = state.bars.entry(phase).or_insert_with(|| bars.add(bar(&self.prefix, phase)));
             bar.set_style(style(unit, total.is_some()));
             if let Some(total) = total {
                 bar.set_length(total.max(current));
             }
             bar.set_position(current);
-            return;
+            return None;
         }
         let now = self.clock.monotonic();
-        if state.last_line.is_some_and(|last| now.saturating_sub(last) < LINE_EVERY) {
-            return;
-        }
         // The first sight of a phase is no news yet: it starts the wait.
-        let is_news = state.last_line.is_some();
-        state.last_line = Some(now);
-        drop(state);
-        if is_news {
-            self.say(&format!("{}: {}", title(phase), so_far(unit, current, total)));
+        let last = *state.last_line.get_or_insert(now);
+        if now.saturating_sub(last) < LINE_EVERY {
+            return None;
         }
+        state.last_line = Some(now);
+        Some(format!("{}: {}", title(phase), so_far(unit, current, total)))
     }
 
-    fn began(&self, phase: Phase) {
+    fn began(&self, phase: Phase) -> String {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for bar in std::mem::take(&mut state.bars).into_values() {
             bar.finish_and_clear();
         }
         state.last_line = Some(self.clock.monotonic());
-        drop(state);
-        self.say(title(phase));
+        title(phase).to_owned()
     }
 }
 
 impl Observer for Progress {
     fn observe(&self, event: &Event) {
-        match event {
-            Event::Job { id } => self.say(&format!("job {id}")),
-            Event::Phase { phase } => self.began(*phase),
-            Event::Progress { phase, unit, current, total } => self.moved(*phase, *unit, *current, *total),
-            Event::Notice { level: Level::Info, text } => self.say(text),
-            Event::Notice { level: Level::Warning, text } => self.warn(text),
-            Event::Held => self.say("the repository stands still"),
-            Event::Released { held_seconds, paused_seconds } => self.say(&format!(
-                "the repository runs again: it stood still for {}, its scheduler was paused for {}",
-                figures::length(*held_seconds),
-                figures::length(*paused_seconds)
-            )),
+        if let Some((level, sentence)) = self.step(event) {
+            self.aside(|| match level {
+                Level::Info => self.out.say(&sentence),
+                Level::Warning => self.out.warn(&sentence),
+            });
         }
     }
 }
@@ -142,24 +140,27 @@ pub fn title(phase: Phase) -> &'static str {
     }
 }
 
-fn bar(phase: Phase) -> ProgressBar {
-    let bar = ProgressBar::no_length().with_prefix(title(phase));
+fn bar(prefix: &str, phase: Phase) -> ProgressBar {
+    let bar = ProgressBar::no_length().with_prefix(format!("{prefix}{}", title(phase)));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 
 fn style(unit: Unit, has_total: bool) -> ProgressStyle {
-    let template = match (unit, has_total) {
+    ProgressStyle::with_template(template(unit, has_total))
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+fn template(unit: Unit, has_total: bool) -> &'static str {
+    match (unit, has_total) {
         (Unit::Bytes, true) => "{prefix} [{bar:24}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} to go",
         (Unit::Bytes, false) => "{prefix} {spinner} {bytes}, {bytes_per_sec}",
         (Unit::Files, true) => "{prefix} [{bar:24}] {pos}/{len} files, {per_sec}, {eta} to go",
         (Unit::Files, false) => "{prefix} {spinner} {pos} files, {per_sec}",
         (Unit::Rows, true) => "{prefix} [{bar:24}] {pos}/{len} rows, {per_sec}, {eta} to go",
         (Unit::Rows, false) => "{prefix} {spinner} {pos} rows, {per_sec}",
-    };
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+    }
 }
 
 /// How far a phase is, in one line.
@@ -180,13 +181,50 @@ fn so_far(unit: Unit, current: u64, total: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::so_far;
-    use crate::event::Unit;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use indicatif::ProgressStyle;
+
+    use crate::cli::output::Output;
+    use crate::cli::progress::{LINE_EVERY, Progress, so_far, template};
+    use crate::clock::FakeClock;
+    use crate::event::{Event, Phase, Unit};
 
     #[test]
     fn progress_in_a_line() {
         assert_eq!(so_far(Unit::Bytes, 1 << 20, Some(4 << 20)), "1.0 MiB of 4.0 MiB (25%)");
         assert_eq!(so_far(Unit::Files, 1, None), "1 file");
         assert_eq!(so_far(Unit::Rows, 7, Some(0)), "7 rows");
+    }
+
+    #[test]
+    fn every_bar_can_be_drawn() {
+        for unit in [Unit::Bytes, Unit::Files, Unit::Rows] {
+            for has_total in [true, false] {
+                assert!(
+                    ProgressStyle::with_template(template(unit, has_total)).is_ok(),
+                    "{unit:?} {has_total}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_gets_a_line_now_and_then() {
+        let clock = Arc::new(FakeClock::at("2026-11-21T01:00:00Z".parse().expect("an instant")));
+        let mut progress = Progress::new(Output { json: false, quiet: true }, clock.clone(), "web: ");
+        progress.bars = None;
+        let moved =
+            |current| Event::Progress { phase: Phase::Warm, unit: Unit::Files, current, total: Some(200) };
+        let told = |event| progress.step(&event).map(|(_, sentence)| sentence);
+        let began = told(Event::Phase { phase: Phase::Warm });
+        assert_eq!(began.as_deref(), Some("web: copying ahead while the repository runs"));
+        assert_eq!(told(moved(1)), None);
+        clock.advance(LINE_EVERY);
+        let line = "web: copying ahead while the repository runs: 50 files of 200 files (25%)";
+        assert_eq!(told(moved(50)).as_deref(), Some(line));
+        clock.advance(LINE_EVERY - Duration::from_secs(1));
+        assert_eq!(told(moved(60)), None);
     }
 }

@@ -10,7 +10,7 @@ use super::remote;
 use super::session::{Session, wait_for};
 use crate::api::client::Client;
 use crate::api::wire::{Job, JobState, Live};
-use crate::event::Observer as _;
+use crate::event::Level;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -59,7 +59,8 @@ pub async fn watch(client: &Client, only: Option<u64>, session: &Session) -> Res
                     session.out.say(failure.render().trim_end());
                 }
             }
-            _ => screen.show(&live),
+            _ if !session.out.json => screen.show(&live)?,
+            _ => {}
         }
         if let Live::End { reason } = live {
             return Err(Failure::new(Kind::Failed, format!("the daemon ends: {reason}")));
@@ -82,34 +83,31 @@ impl Screen<'_> {
         if self.session.out.json { self.session.out.line(live) } else { Ok(()) }
     }
 
-    fn show(&mut self, live: &Live) {
+    /// For a person: the events are what was asked for, so they go to stdout.
+    fn show(&mut self, live: &Live) -> Result<(), Failure> {
         let out = self.session.out;
-        match live {
-            Live::Job { job } => self.began(job),
-            Live::Event { id, repository, happened, .. } => self.of(*id, repository).observe(happened),
-            Live::Missed { count } => {
-                out.warn(&format!("this terminal was too slow: {count} events are left out"));
+        let sentence = match live {
+            Live::Job { job } => {
+                self.of(job.id, &job.repository);
+                begun(job)
             }
-            Live::Config { error: None } => out.say("the configuration was read again"),
-            Live::Config { error: Some(error) } => {
-                out.warn(&format!("the configuration was not read again: {error}"));
+            Live::Event { id, repository, happened, .. } => {
+                let progress = self.of(*id, repository);
+                let Some((level, sentence)) = progress.step(happened) else { return Ok(()) };
+                let mark = if level == Level::Warning { "warning: " } else { "" };
+                return progress.aside(|| out.text(&format!("{mark}{sentence}\n")));
             }
-            Live::End { .. } => {}
-        }
+            Live::Missed { count } => format!("this reader was too slow: {count} events are left out"),
+            Live::Config { error: None } => "the configuration was read again".to_owned(),
+            Live::Config { error: Some(error) } => format!("the configuration was not read again: {error}"),
+            Live::End { .. } => return Ok(()),
+        };
+        out.text(&format!("{sentence}\n"))
     }
 
     fn of(&mut self, id: u64, repository: &str) -> &Progress {
         let session = self.session;
         self.jobs.entry(id).or_insert_with(|| session.progress(format!("{repository} #{id}: ")))
-    }
-
-    fn began(&mut self, job: &Job) {
-        let phase = job.phase.map(|phase| format!(", in phase {}", phase.word())).unwrap_or_default();
-        self.session.out.say(&format!(
-            "{} #{}: {} started by {}{phase}",
-            job.repository, job.id, job.kind, job.started_by
-        ));
-        self.of(job.id, &job.repository);
     }
 
     fn ended(&mut self, job: &Job) -> Result<(), Failure> {
@@ -123,4 +121,9 @@ impl Screen<'_> {
         }
         self.session.out.text(&format!("{}\n", line?))
     }
+}
+
+fn begun(job: &Job) -> String {
+    let phase = job.phase.map(|phase| format!(", in phase {}", phase.word())).unwrap_or_default();
+    format!("{} #{}: {} started by {}{phase}", job.repository, job.id, job.kind, job.started_by)
 }

@@ -67,7 +67,7 @@ fn it_keeps_a_day_while_we_watch() {
     let watched = world.output(&["watch", &job]);
     assert!(watched.status.success(), "{watched:?}");
     let text = String::from_utf8_lossy(&watched.stdout).into_owned();
-    assert!(text.starts_with(&format!("job {job} (backup of web) succeeded: day ")), "{text}");
+    assert!(text.contains(&format!("job {job} (backup of web) succeeded: day ")), "{text}");
     // Once more, now that it has ended.
     let again = world.output(&["watch", &job, "--json"]);
     let line: serde_json::Value = serde_json::from_slice(&again.stdout).expect("one line");
@@ -98,12 +98,12 @@ fn it_is_told_to_stop() {
     let second = world.output(&["run", "--detach"]);
     assert_eq!(second.status.code(), Some(11), "{second:?}");
 
-    let watcher = world.command(&["watch", "1"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let watcher = watcher.expect("it starts");
+    let child = world.command(&["watch", "1"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("it starts");
     let cancelled = world.output(&["cancel", "1"]);
     let told = String::from_utf8_lossy(&cancelled.stdout).into_owned();
     assert_eq!(told, "job 1 is asked to stop; its repository is released first\n");
-    let watched = watcher.wait_with_output().expect("it ends");
+    let watched = child.wait_with_output().expect("it ends");
     assert_eq!(watched.status.code(), Some(1), "{watched:?}");
     assert!(String::from_utf8_lossy(&watched.stderr).contains("error: job 1 (backup of web) was cancelled"));
     assert!(!world.path("paused").exists(), "the repository runs again");

@@ -136,3 +136,16 @@ fn that_was_killed_is_released_by_its_guard() {
     running.end();
     world.wait_until("the release by the guard", |world| !world.path("paused").exists());
 }
+
+#[test]
+fn is_not_released_under_by_mistake() {
+    let world = world("drain = \"5m\"", NEVER_IDLE);
+    let running = Running::start(&world);
+    let in_use = world.transcript(&["release"]);
+    assert!(world.path("paused").exists(), "it was left alone");
+    let forced = world.transcript(&["release", "--force"]);
+    assert!(!world.path("paused").exists(), "it was released");
+    let output = running.end();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_run("release_in_use", &format!("{in_use}\n{forced}"));
+}
