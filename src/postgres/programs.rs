@@ -58,7 +58,10 @@ impl Programs {
     }
 }
 
-/// The client programs for a server of this major version: those of `bin_dir`, else the newest among PATH and the usual places.
+/// The client programs for a server of this major version: those of `bin_dir`, else the best among PATH and the usual places.
+///
+/// The best are those of the server's own major version, then those nearest above it: an archive that a newer pg_dump wrote is
+/// refused by the pg_restore of the server's own version, which may be the only one where the day is restored.
 ///
 /// # Errors
 /// There are none, or they are older than the server.
@@ -70,7 +73,9 @@ pub async fn find_programs(bin_dir: Option<&Path>, server_major: u32) -> Result<
     let mut best: Option<Programs> = None;
     for directory in &places {
         if let Some(version) = version_in(directory).await
-            && best.as_ref().is_none_or(|best| best.version < version)
+            && best
+                .as_ref()
+                .is_none_or(|best| rank(&best.version, server_major) < rank(&version, server_major))
         {
             best = Some(Programs { directory: directory.clone(), version });
         }
@@ -85,6 +90,12 @@ pub async fn find_programs(bin_dir: Option<&Path>, server_major: u32) -> Result<
         });
     }
     Ok(best)
+}
+
+/// Greater is better: not older than the server, then near to it, then the newest minor version.
+fn rank(version: &Version, server_major: u32) -> (bool, u32, &Version) {
+    let usable = version.major >= server_major;
+    (usable, u32::MAX - version.major.abs_diff(server_major), version)
 }
 
 /// The version of the pg_dump here, when the others are beside it.
@@ -125,7 +136,7 @@ fn usual_places() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::Version;
+    use super::{Version, rank};
 
     #[test]
     fn versions_are_read_and_ordered() {
@@ -141,5 +152,14 @@ mod tests {
         );
         assert!(parse("pg_dump (PostgreSQL) 15.18") < parse("pg_dump (PostgreSQL) 15.20"));
         assert!(Version::parse("something else").is_none());
+    }
+
+    #[test]
+    fn the_servers_own_major_version_is_preferred() {
+        let parse = |text: &str| Version::parse(&format!("pg_dump (PostgreSQL) {text}")).expect("parses");
+        let mut found = ["13.9", "15.3", "18.6", "15.18", "16.1"].map(parse);
+        found.sort_by(|a, b| rank(b, 15).cmp(&rank(a, 15)));
+        let order: Vec<&str> = found.iter().map(|version| version.text.as_str()).collect();
+        assert_eq!(order, ["15.18", "15.3", "16.1", "18.6", "13.9"]);
     }
 }
