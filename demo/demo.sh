@@ -39,7 +39,7 @@ finish() {
     [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
     pkill -KILL -f "fossology_scheduler.*$work" 2>/dev/null || true
     for server in "$work"/server "$work"/restored-*; do
-        [ ! -d "$server/data" ] || stop_server "$server"
+        [ ! -e "$server/data/postmaster.pid" ] || stop_server "$server"
     done
     if [ "$status" != 0 ]; then
         echo "demo: FAILED; the daemon's log ends with:"
@@ -63,13 +63,13 @@ echo "[FOSSOLOGY] depth=3" >"$work/etc/fossology.conf"
 cat >"$work/start-scheduler" <<SH
 #!/bin/sh
 setsid "$programs/examples/fossology_scheduler" run --port $port --repository "$work/repository" --sysconf "$work/etc" \\
-    --database "host=$PGHOST user=postgres dbname=fossology" --reset --slots 4 --agent-ms 100 --files 40 --file-bytes 6000 \\
-    --busy-ms 300 </dev/null >>"$work/scheduler.log" 2>&1 &
+    --database "host=$PGHOST user=postgres dbname=fossology" --reset --slots 4 --agent-ms 50 --files 50 --file-bytes 6000 \\
+    --busy-ms 1000 </dev/null >>"$work/scheduler.log" 2>&1 &
 SH
 chmod +x "$work/start-scheduler"
 "$work/start-scheduler"
 "$programs/examples/fossology_scheduler" queue --database "host=$PGHOST user=postgres dbname=fossology" --count 100
-until [ "$(psql -At -d fossology -c 'select count(*) from upload')" -ge 100 ]; do sleep 0.2; done
+until [ "$(psql -At -d fossology -c 'select count(*) from jobqueue where jq_end_bits = 1')" -ge 100 ]; do sleep 0.2; done
 echo "$(find "$work/repository" -type f | wc -l) files, $(psql -At -c \
     'select pg_size_pretty(sum(pg_database_size(oid))) from pg_database where datallowconn') in the databases"
 
