@@ -39,6 +39,8 @@ pub struct Check {
     pub tree: String,
     /// What is asked.
     pub query: CheckQuery,
+    /// How many rows may be without their file: what the repository itself has lost already.
+    pub allow_missing: u64,
 }
 
 /// The rows that name files.

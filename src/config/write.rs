@@ -179,6 +179,7 @@ fn write_check(writer: &mut Writer, own: &str, check: &Check) {
     }
     writer.key("database", check.database.as_str());
     writer.key("tree", check.tree.as_str());
+    writer.key("allow_missing", i64::try_from(check.allow_missing).unwrap_or(i64::MAX));
     if let CheckQuery::Fossology { depth, hosts, files } = &check.query {
         writer.key("depth", i64::from(*depth));
         writer.key("hosts", texts(hosts));

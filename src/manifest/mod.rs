@@ -159,6 +159,9 @@ pub struct CheckRecord {
     pub name: String,
     /// Rows that named a file.
     pub rows: u64,
-    /// Rows whose file is not in the day (must be 0 for the day to be sealed).
+    /// Rows whose file is not in the day.
     pub missing: u64,
+    /// How many may be missing for the day to be sealed: what the repository itself had lost, by its configuration.
+    #[serde(default)]
+    pub allowed: u64,
 }

@@ -1,7 +1,8 @@
 //! The cross-check: every row's file is in the day (promise 3).
 //!
 //! The rows come from the snapshots of the freeze point, so that what is compared is the day itself: its dump with its
-//! trees. Each row costs one look at the day's tree; nothing is kept in memory but the first few that are missing.
+//! trees. A repository that has lost files before daykeep came says how many in `allow_missing`; one more fails the run.
+//! Each row costs one look at the day's tree; nothing is kept in memory but the first few that are missing.
 
 use futures_util::{StreamExt as _, pin_mut};
 use tokio_postgres::types::Type;
@@ -59,19 +60,21 @@ pub(super) async fn one(
             }
         }
     }
-    if found.missing > 0 {
-        let examples = name_what_is_hurt(check, found.examples, snapshots).await?;
-        return Err(Error::FilesMissing {
-            check: check.name.clone(),
-            missing: found.missing,
-            rows: found.rows,
-            examples,
-        });
+    let Found { rows, missing, examples } = found;
+    let (name, allowed) = (check.name.clone(), check.allow_missing);
+    if missing == 0 {
+        context.observer.info(format!("cross-check {name}: {rows} rows, every file is in the day"));
+        return Ok(CheckRecord { name, rows, missing, allowed });
     }
-    context
-        .observer
-        .info(format!("cross-check {}: {} rows, every file is in the day", check.name, found.rows));
-    Ok(CheckRecord { name: check.name.clone(), rows: found.rows, missing: 0 })
+    let examples = name_what_is_hurt(check, examples, snapshots).await?;
+    if missing > allowed {
+        return Err(Error::FilesMissing { check: name, missing, rows, allowed, examples });
+    }
+    context.observer.warn(format!(
+        "cross-check {name}: {missing} of {rows} rows have no file in the day, as allow_missing = {allowed} allows: {}",
+        examples.join("; ")
+    ));
+    Ok(CheckRecord { name, rows, missing, allowed })
 }
 
 /// Uploads and their gold file. The names in the repository are lower case, the hashes in the rows upper case.

@@ -68,7 +68,10 @@ pub enum Error {
         reserve: u64,
     },
     /// Rows whose files are not in the day.
-    #[error("cross-check {check}: {missing} of {rows} rows have no file in the day: {}", examples.join("; "))]
+    #[error(
+        "cross-check {check}: {missing} of {rows} rows have no file in the day, and allow_missing is {allowed}: {}",
+        examples.join("; ")
+    )]
     FilesMissing {
         /// The check.
         check: String,
@@ -76,6 +79,8 @@ pub enum Error {
         missing: u64,
         /// Rows in all.
         rows: u64,
+        /// How many may be missing.
+        allowed: u64,
         /// The first few, with what is hurt.
         examples: Vec<String>,
     },

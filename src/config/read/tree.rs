@@ -100,13 +100,19 @@ const FILES: Key = Key::defaulted(
     "true",
     "For the builtin: look at `files` too. Write false when only gold is kept.",
 );
+const ALLOW_MISSING: Key = Key::defaulted(
+    "allow_missing",
+    Kind::Number(0, 1_000_000_000),
+    "0",
+    "How many rows may be without their file: the number that the repository itself has lost already. One more fails the run.",
+);
 
 /// `[repository.NAME.check.CHECK]`
 pub(crate) static CHECK: Section = Section {
     name: "check",
     named: Some("CHECK"),
     doc: "A cross-check: every row's file is in the day, or the day is not sealed.",
-    keys: &[BUILTIN, QUERY, CHECK_DATABASE, CHECK_TREE, DEPTH, HOSTS, FILES],
+    keys: &[BUILTIN, QUERY, CHECK_DATABASE, CHECK_TREE, ALLOW_MISSING, DEPTH, HOSTS, FILES],
     sections: &[],
 };
 
@@ -201,6 +207,7 @@ fn check(name: &str, table: &Table<'_>, trees: &[String], database: Option<&Data
     let depth = table.get(&DEPTH, |value| value.number(1, 10));
     let hosts = table.get(&HOSTS, hosts);
     let files = table.get(&FILES, Value::switch);
+    let allowed = table.get(&ALLOW_MISSING, |value| value.number(0, 1_000_000_000));
     let (query, usual_database) = match (sql?, builtin?) {
         (Some(sql), _) => {
             refuse_for_query(table);
@@ -227,7 +234,8 @@ fn check(name: &str, table: &Table<'_>, trees: &[String], database: Option<&Data
         );
         return None;
     };
-    Some(Check { name: name.to_owned(), database, tree: tree?, query })
+    let allow_missing = u64::try_from(allowed?).ok()?;
+    Some(Check { name: name.to_owned(), database, tree: tree?, query, allow_missing })
 }
 
 fn known_tree(value: &Value<'_>, trees: &[String]) -> Option<String> {
