@@ -399,6 +399,72 @@ fn the_configured_rate_is_kept() {
 }
 
 #[test]
+fn inside_the_hold_no_rate_is_kept_and_after_it_again() {
+    let mut bench = Bench::new();
+    let mut job = Job { copy_rate: Some(200_000), ..bench.job() };
+    let warm_pass = warm(&job, &bench.context).unwrap();
+    bench.write("last", &"x".repeat(1_200_000));
+    let begun = std::time::Instant::now();
+    bench.seal(warm_pass);
+    assert!(begun.elapsed().as_millis() < 2000, "the hold waited for the rate: {:?}", begun.elapsed());
+
+    bench.tree.content_named = true;
+    job = Job { copy_rate: Some(1_000_000), ..bench.job() };
+    let warm_pass = warm(&job, &bench.context).unwrap();
+    bench.write("later", &"y".repeat(1_600_000));
+    let begun = std::time::Instant::now();
+    bench.seal(warm_pass);
+    assert!(begun.elapsed().as_millis() > 500, "what was held open was copied faster than the rate");
+}
+
+#[test]
+fn a_long_look_at_what_is_there_already_can_be_cancelled() {
+    let mut bench = Bench::new();
+    bench.write("large", &"x".repeat(1_500_000));
+    drop(bench.warm());
+    let slow = Job { copy_rate: Some(100_000), ..bench.job() };
+    let cancel = bench.context.cancel.clone();
+    let begun = std::time::Instant::now();
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            cancel.cancel();
+        });
+        warm(&slow, &bench.context).unwrap_err()
+    });
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    bench.context.cancel = tokio_util::sync::CancellationToken::new();
+    bench.take();
+}
+
+#[test]
+fn a_name_that_would_not_settle_leaves_nothing_of_an_earlier_run() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut bench = Bench::new();
+    bench.tree.content_named = true;
+    bench.write("large", &"x".repeat(8_000_000));
+    drop(bench.warm());
+    // A power cut: the name and its size are there, the content is not.
+    fs::write(bench.tree_of(1).join("large"), "z".repeat(8_000_000)).unwrap();
+    let (stop, path) = (AtomicBool::new(false), bench.source("large"));
+    let warm = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                filetime::set_file_mtime(&path, filetime::FileTime::from_unix_time(9, 9)).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        });
+        let warm = bench.warm();
+        stop.store(true, Ordering::Relaxed);
+        warm
+    });
+    bench.seal(warm);
+    bench.assert_records();
+    assert_eq!(bench.records(1).len(), 2);
+}
+
+#[test]
 fn a_mount_point_is_kept_as_an_empty_directory() {
     if !is_root() {
         return;

@@ -247,7 +247,7 @@ pub(crate) struct Reading<'a> {
     pub before: &'a Stat,
     /// What the day shows: the same, but for a file held open since the freeze point.
     pub as_of: &'a Stat,
-    /// The repository is held: no pacing.
+    /// It is held open since the freeze point, and may have lost its name.
     pub held: bool,
 }
 
@@ -263,14 +263,16 @@ impl Reading<'_> {
             return Ok(None);
         }
         self.let_clock_step();
-        let mut watch = |bytes| {
-            self.site.pace(bytes, self.held);
-            if self.site.stop.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
-        };
-        let digest = copy::content(self.file, target, &mut watch);
+        let digest = copy::content(self.file, target, &mut |bytes| self.watch(bytes));
         self.site.check()?;
         let digest = digest.on(if target.is_some() { "copy" } else { "read" }, &path)?;
         Ok(self.is_settled(&stat_file(self.file, &path)?).then_some(digest))
+    }
+
+    /// After every chunk: keeps to the rate, and stops when the run is cancelled.
+    fn watch(&self, bytes: u64) -> io::Result<()> {
+        self.site.pace(bytes);
+        if self.site.stop.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 
     fn is_settled(&self, now: &Stat) -> bool {
@@ -308,7 +310,9 @@ impl Reading<'_> {
         }
         let file = place.target.open_file(self.name)?;
         let path = place.target.path_of(self.name);
-        let kept = copy::content(&file, None, &mut |_| Ok(())).on("read", &path)?;
+        let kept = copy::content(&file, None, &mut |bytes| self.watch(bytes));
+        self.site.check()?;
+        let kept = kept.on("read", &path)?;
         if self.digest()? != Some(kept) {
             return Ok(None);
         }

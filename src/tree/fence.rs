@@ -1,5 +1,6 @@
 //! The fence: inside the hold, the tree in the day becomes the source at this instant.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::event::{Context, Phase};
@@ -31,6 +32,7 @@ impl std::fmt::Debug for Fenced {
 impl Fenced {
     pub(crate) fn take(mut warm: Warm, context: &Context) -> Result<Self, Error> {
         let begun = context.clock.monotonic();
+        warm.site.held.store(true, Ordering::Relaxed);
         let (dirty, how) = warm.dirty(Stage::Held)?;
         let Warm { site, mut overlay, watch, .. } = warm;
         let applied = apply(&site, &dirty, &mut overlay, &links(&site.work), Stage::Held)?;

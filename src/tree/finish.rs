@@ -23,6 +23,7 @@ const TRIES: usize = 5;
 pub(crate) fn finish(fenced: Fenced, writer: &mut RecordWriter) -> Result<TreeRecord, Error> {
     let Fenced { site, mut overlay, how, took, watch } = fenced;
     drop(watch);
+    site.held.store(false, Ordering::Relaxed);
     copy_open(&site, &mut overlay)?;
     let mut totals = totals(&site, how, took);
     let mut open: Vec<FileRecord> = Vec::new();

@@ -37,6 +37,8 @@ pub(crate) struct Site {
     pub stop: CancellationToken,
     /// Another file system was met below the root, and is part of the tree.
     pub spans: AtomicBool,
+    /// The repository is held: time is dearer than load.
+    pub held: AtomicBool,
     /// How many more files may be held open.
     open_left: AtomicI64,
     rate: Option<u64>,
@@ -120,6 +122,7 @@ impl Site {
             context: context.clone(),
             stop: context.cancel.child_token(),
             spans: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             open_left: AtomicI64::new(open_budget()),
             rate: job.copy_rate.filter(|rate| *rate > 0),
             next_read: Mutex::default(),
@@ -158,9 +161,9 @@ impl Site {
         self.open_left.fetch_sub(1, Ordering::Relaxed) > 0
     }
 
-    /// Waits as long as the configured rate asks for; not while the repository is held, when time is dearer than load.
-    pub(crate) fn pace(&self, bytes: u64, held: bool) {
-        let Some(rate) = self.rate.filter(|_| !held) else { return };
+    /// Waits as long as the configured rate asks for; not while the repository is held.
+    pub(crate) fn pace(&self, bytes: u64) {
+        let Some(rate) = self.rate.filter(|_| !self.held.load(Ordering::Relaxed)) else { return };
         let now = self.context.clock.monotonic();
         let start = {
             let mut next = lock(&self.next_read);
