@@ -75,7 +75,11 @@ pub(crate) fn bring(
         }
     }
     match stage {
-        Stage::Running => Ok(Outcome::Unsettled),
+        Stage::Running => {
+            // It gets no record, so it keeps nothing in the day: what is there may be what a killed run left.
+            place.target.remove_all(name)?;
+            Ok(Outcome::Unsettled)
+        }
         Stage::Held => Err(Error::Unsettled { path: place.source.path_of(name) }),
     }
 }

@@ -86,6 +86,10 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_,
         let record = self.previous(path);
         let was_directory = record.is_some_and(|record| record.kind == FileKind::Directory);
         let Some((place, record, is_mount)) = bring_directory(self.site, above, path, was_directory)? else {
+            if let Some(above) = above {
+                // As a file that does not settle: what has no record is not in the day.
+                above.target.remove_all(split_last(path).1)?;
+            }
             self.pool.give_ready(vec![(path.to_vec(), Outcome::Unsettled)])?;
             return Ok(None);
         };
