@@ -251,3 +251,33 @@ fn the_last_due_instant_is_remembered() {
         error.ends_with("schedule.json is damaged: remove it, and the next scheduled run will write it anew")
     );
 }
+
+#[test]
+fn a_line_that_a_full_disk_tore_does_not_take_the_next_one_along() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(dir.path())
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let state = dir.path().join("state");
+    let mut journal = begin(&state, "gold", 0);
+    let filler = dir.path().join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
+    let failed =
+        (0..200).map(|_| journal.note("a sentence that fills the page", at(1))).find_map(Result::err);
+    let failed = failed.expect("the disk is full").to_string();
+    assert!(failed.starts_with("cannot write ") && failed.contains("1.jsonl"), "{failed}");
+    fs::remove_file(&filler).unwrap();
+    journal.finish(&End::Succeeded { day: None }, at(2)).unwrap();
+    drop(journal);
+    let state = job(&state, 1).unwrap().state;
+    assert!(Command::new("umount").arg(dir.path()).status().unwrap().success());
+    assert_eq!(state, JobState::Succeeded);
+}

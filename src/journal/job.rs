@@ -121,8 +121,8 @@ pub fn settle(state_dir: &Path, now: Timestamp) -> Result<Vec<Job>, Error> {
     Ok(settled)
 }
 
-/// Ends the line that a power cut tore.
-fn begin_line(file: &mut File, path: &Path) -> Result<(), Error> {
+/// Ends the line that a power cut or a full disk tore.
+pub(super) fn begin_line(file: &mut File, path: &Path) -> Result<(), Error> {
     let torn = fs::read(path)?.last().is_some_and(|byte| *byte != b'\n');
     if torn {
         file.write_all(b"\n").on("write", path)?;

@@ -127,6 +127,8 @@ pub struct Journal {
     path: PathBuf,
     /// Locked as long as it is open.
     file: File,
+    /// The last line may be there in part: the disk was full.
+    torn: bool,
 }
 
 impl Journal {
@@ -147,7 +149,7 @@ impl Journal {
         let numbers = fs::wait_for_lock(&state_dir.join(".jobs.lock"))?;
         let (id, path, file) = create_next(state_dir, &directory)?;
         drop(numbers);
-        let mut journal = Self { id, path, file };
+        let mut journal = Self { id, path, file, torn: false };
         journal.write(
             now,
             What::Begin {
@@ -192,7 +194,12 @@ impl Journal {
     }
 
     fn write(&mut self, at: Timestamp, what: What) -> Result<(), Error> {
-        append(&mut self.file, &self.path, &Line { at, what })
+        if self.torn {
+            job::begin_line(&mut self.file, &self.path)?;
+        }
+        let written = append(&mut self.file, &self.path, &Line { at, what });
+        self.torn = written.is_err();
+        written
     }
 }
 
