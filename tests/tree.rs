@@ -368,6 +368,23 @@ fn a_cancelled_run_stops_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn each_step_stops_when_the_token_that_it_was_given_is_cancelled() {
+    let bench = Bench::new();
+    bench.write("a", "x");
+    let cancelled = Context { cancel: tokio_util::sync::CancellationToken::new(), ..bench.context.clone() };
+    cancelled.cancel.cancel();
+    let mut first = bench.warm();
+    bench.write("a", "y");
+    assert!(matches!(first.catch_up(&cancelled), Err(Error::Cancelled)));
+    let warm = bench.warm();
+    bench.write("a", "z");
+    assert!(matches!(warm.fence(&Witness, &cancelled), Err(Error::Cancelled)), "hold.max must end a fence");
+    let fenced = bench.warm().fence(&Witness, &bench.context).unwrap();
+    let mut writer = RecordWriter::create(&bench.day(1).join("files.jsonl.zst")).unwrap();
+    assert!(matches!(fenced.finish(&Witness, &mut writer, &cancelled), Err(Error::Cancelled)));
+}
+
+#[test]
 fn without_rights_the_records_hold_what_the_day_cannot() {
     if !is_root() {
         return;

@@ -32,6 +32,7 @@ impl std::fmt::Debug for Fenced {
 impl Fenced {
     pub(crate) fn take(mut warm: Warm, context: &Context) -> Result<Self, Error> {
         let begun = context.clock.monotonic();
+        warm.site.stop = context.cancel.child_token();
         warm.site.held.store(true, Ordering::Relaxed);
         let (dirty, how) = warm.dirty(Stage::Held)?;
         let Warm { site, mut overlay, watch, .. } = warm;
@@ -47,11 +48,12 @@ impl Fenced {
     /// # Errors
     /// The day cannot be written, a file held open cannot be read, or the run is cancelled.
     pub fn finish(
-        self,
+        mut self,
         _released: &dyn manifest::Released,
         records: &mut RecordWriter,
-        _context: &Context,
+        context: &Context,
     ) -> Result<TreeRecord, Error> {
+        self.site.stop = context.cancel.child_token();
         finish::finish(self, records)
     }
 }

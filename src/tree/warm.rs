@@ -98,7 +98,8 @@ impl Warm {
     ///
     /// # Errors
     /// As [`warm`].
-    pub fn catch_up(&mut self, _context: &Context) -> Result<Pending, Error> {
+    pub fn catch_up(&mut self, context: &Context) -> Result<Pending, Error> {
+        self.site.stop = context.cancel.child_token();
         let (dirty, _) = self.dirty(Stage::Running)?;
         let Applied { again, files, bytes } =
             apply(&self.site, &dirty, &mut self.overlay, &links(&self.site.work), Stage::Running)?;
