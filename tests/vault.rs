@@ -121,8 +121,12 @@ fn fill(writer: &DayWriter, records: &[FileRecord]) {
     lines.finish().unwrap();
 }
 
+fn go_on() -> CancellationToken {
+    CancellationToken::new()
+}
+
 fn keep(locked: &Locked, at: Timestamp) -> Day {
-    let writer = locked.begin(7, None, at).unwrap();
+    let writer = locked.begin(7, None, at, &go_on()).unwrap();
     fill(&writer, &[]);
     writer.seal(manifest(at)).unwrap()
 }
@@ -208,7 +212,7 @@ impl Place {
 fn a_sealed_day_is_described_named_and_linked() {
     let place = Place::new();
     let locked = place.lock();
-    let writer = locked.begin(7, None, night(0)).unwrap();
+    let writer = locked.begin(7, None, night(0), &go_on()).unwrap();
     assert!(writer.previous().is_none() && writer.is_base() && !writer.picked_up());
     assert_eq!((writer.sequence(), writer.path().to_owned()), (1, locked.days_path().join(".building")));
     fill(&writer, &[]);
@@ -217,7 +221,7 @@ fn a_sealed_day_is_described_named_and_linked() {
     assert_eq!(first.manifest().base_day, first.name());
     assert_whole(&first);
 
-    let writer = locked.begin(8, None, night(1)).unwrap();
+    let writer = locked.begin(8, None, night(1), &go_on()).unwrap();
     assert_eq!(writer.previous().unwrap(), &first);
     assert!(!writer.is_base());
     fill(&writer, &[]);
@@ -263,7 +267,7 @@ fn two_days_of_one_second_have_two_names_in_order() {
     let listed: Vec<u64> =
         locked.days(night(0)).unwrap().good.iter().map(|day| day.manifest().sequence).collect();
     assert_eq!(listed, (1..=9).collect::<Vec<_>>());
-    let writer = locked.begin(1, None, night(0)).unwrap();
+    let writer = locked.begin(1, None, night(0), &go_on()).unwrap();
     fill(&writer, &[]);
     let error = writer.seal(manifest(night(0))).unwrap_err().to_string();
     assert!(
@@ -276,7 +280,7 @@ fn an_interrupted_day_is_picked_up_with_its_trees_alone() {
     let place = Place::new();
     let locked = place.lock();
     keep(&locked, night(0));
-    let writer = locked.begin(2, None, night(1)).unwrap();
+    let writer = locked.begin(2, None, night(1), &go_on()).unwrap();
     fill(&writer, &[]);
     let copied = fs::metadata(writer.trees().join("gold/new")).unwrap().ino();
     // Killed after the manifest, before the rename.
@@ -285,7 +289,7 @@ fn an_interrupted_day_is_picked_up_with_its_trees_alone() {
     writer.abandon();
     assert_eq!(locked.days(night(1)).unwrap().good.len(), 1, "a manifest alone makes no day");
 
-    let writer = locked.begin(3, None, night(2)).unwrap();
+    let writer = locked.begin(3, None, night(2), &go_on()).unwrap();
     assert!(writer.picked_up());
     assert_eq!(writer.sequence(), 2);
     assert_eq!(fs::metadata(writer.trees().join("gold/new")).unwrap().ino(), copied);
@@ -302,21 +306,21 @@ fn an_interrupted_day_is_picked_up_with_its_trees_alone() {
 fn what_was_built_from_another_day_is_not_picked_up() {
     let place = Place::new();
     let locked = place.lock();
-    let writer = locked.begin(1, None, night(0)).unwrap();
+    let writer = locked.begin(1, None, night(0), &go_on()).unwrap();
     fill(&writer, &[]);
     writer.abandon();
     fs::remove_file(locked.days_path().join(".building.json")).unwrap();
-    let writer = locked.begin(2, None, night(0)).unwrap();
+    let writer = locked.begin(2, None, night(0), &go_on()).unwrap();
     assert!(!writer.picked_up(), "nobody knows what it was built from");
     assert!(!writer.trees().join("gold").exists());
     fill(&writer, &[]);
     let first = writer.seal(manifest(night(0))).unwrap();
 
-    let writer = locked.begin(3, None, night(1)).unwrap();
+    let writer = locked.begin(3, None, night(1), &go_on()).unwrap();
     fill(&writer, &[]);
     writer.abandon();
     fs::rename(first.path(), locked.path().join("elsewhere")).unwrap();
-    let writer = locked.begin(4, None, night(1)).unwrap();
+    let writer = locked.begin(4, None, night(1), &go_on()).unwrap();
     assert!(!writer.picked_up() && writer.is_base());
     assert!(!writer.trees().join("gold").exists(), "a base must share no inode");
     assert_eq!(
@@ -334,7 +338,7 @@ fn a_new_base_begins_a_chain_and_shares_nothing() {
     for number in 0..7 {
         // A run that begins some minutes early or late makes no odds.
         let at = night(number) + SignedDuration::from_mins((number % 3) * 20 - 20);
-        let writer = locked.begin(1, Some(3), at).unwrap();
+        let writer = locked.begin(1, Some(3), at, &go_on()).unwrap();
         fill(&writer, &[]);
         let day = writer.seal(manifest(at)).unwrap();
         bases.push((day.manifest().base, day.manifest().base_day == day.name()));
@@ -347,13 +351,13 @@ fn a_new_base_begins_a_chain_and_shares_nothing() {
     assert!(inodes[0] == inodes[2] && inodes[2] != inodes[3] && inodes[5] != inodes[6]);
 
     // An interrupted base stays one, and an interrupted link of the chain is no beginning of one.
-    locked.begin(1, Some(1), night(8)).unwrap().abandon();
-    let writer = locked.begin(1, Some(30), night(8)).unwrap();
+    locked.begin(1, Some(1), night(8), &go_on()).unwrap().abandon();
+    let writer = locked.begin(1, Some(30), night(8), &go_on()).unwrap();
     assert!(writer.is_base() && writer.picked_up());
     fill(&writer, &[]);
     writer.seal(manifest(night(8))).unwrap();
-    locked.begin(1, Some(30), night(9)).unwrap().abandon();
-    let writer = locked.begin(1, Some(1), night(9)).unwrap();
+    locked.begin(1, Some(30), night(9), &go_on()).unwrap().abandon();
+    let writer = locked.begin(1, Some(1), night(9), &go_on()).unwrap();
     assert!(writer.is_base() && !writer.picked_up());
 }
 
@@ -362,7 +366,7 @@ fn what_does_not_hang_together_is_not_sealed() {
     let place = Place::new();
     let locked = place.lock();
     let seal = |damage: &dyn Fn(&DayWriter, &mut Manifest)| {
-        let writer = locked.begin(1, None, night(0)).unwrap();
+        let writer = locked.begin(1, None, night(0), &go_on()).unwrap();
         fill(&writer, &[]);
         let mut manifest = manifest(night(0));
         damage(&writer, &mut manifest);
@@ -430,7 +434,7 @@ fn what_is_not_whole_is_quarantined_with_its_reason() {
             ("lost+found", "its name is not that of a day"),
         ]
     );
-    let writer = locked.begin(1, None, now).unwrap();
+    let writer = locked.begin(1, None, now, &go_on()).unwrap();
     assert_eq!(writer.sequence(), 51, "above the numbers of all that can be read");
     assert_eq!(writer.previous().unwrap().name(), "2026-11-01T010000Z");
     assert_links_agree(&locked, now);
@@ -590,8 +594,46 @@ fn an_interrupted_removal_is_finished_by_the_next_run() {
     assert_eq!(locked.days(night(3)).unwrap().good, days[1..]);
     assert_eq!(locked.days(night(3)).unwrap().quarantined, []);
     assert_links_agree(&locked, night(3));
-    locked.begin(9, None, night(3)).unwrap();
+    locked.begin(9, None, night(3), &go_on()).unwrap();
     assert!(!aside.exists());
+}
+
+#[test]
+fn a_cancelled_run_does_not_wait_for_what_is_removed_first() {
+    let place = Place::new();
+    let locked = place.lock();
+    let aside = locked.days_path().join(".removing-2026-10-01T010000Z");
+    fs::create_dir(&aside).unwrap();
+    let (cancelled, before) = (go_on(), links(&locked));
+    cancelled.cancel();
+    let error = locked.begin(1, None, night(0), &cancelled).unwrap_err();
+    assert!(error.is_cancelled(), "{error}");
+    assert!(aside.exists());
+    assert_eq!(links(&locked), before);
+    locked.begin(1, None, night(0), &go_on()).unwrap();
+    assert!(!aside.exists());
+}
+
+#[test]
+fn a_tree_that_is_not_configured_any_more_is_not_sealed() {
+    let place = Place::new();
+    let locked = place.lock();
+    let writer = locked.begin(1, None, night(0), &go_on()).unwrap();
+    for stray in ["old", ".old.work"] {
+        fs::create_dir(writer.trees().join(stray)).unwrap();
+        fs::write(writer.trees().join(stray).join("file"), "x").unwrap();
+    }
+    writer.abandon();
+    let writer = locked.begin(2, None, night(0), &go_on()).unwrap();
+    assert!(writer.picked_up());
+    fill(&writer, &[]);
+    let day = writer.seal(manifest(night(0))).unwrap();
+    let trees: Vec<_> = fs::read_dir(day.trees()).unwrap().map(|name| name.unwrap().file_name()).collect();
+    assert_eq!(trees, ["gold"]);
+    locked.begin(3, None, night(1), &go_on()).unwrap();
+    let left: Vec<_> =
+        fs::read_dir(locked.days_path()).unwrap().map(|name| name.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".removing")), "{left:?}");
 }
 
 #[test]
@@ -645,7 +687,7 @@ fn the_holder_of_the_lock_is_shown() {
     );
     assert_eq!(error.to_string(), expected);
     // What came from the lock keeps it.
-    let writer = locked.begin(1, None, start()).unwrap();
+    let writer = locked.begin(1, None, start(), &go_on()).unwrap();
     drop(locked);
     assert!(vault.lock("another", start()).is_err());
     drop(writer);
@@ -666,7 +708,7 @@ fn victim() {
         let now = night(i64::try_from(vault.days(Timestamp::MAX).unwrap().next_sequence()).unwrap());
         let Ok(locked) = vault.lock(&format!("victim {}", std::process::id()), now) else { continue };
         let now = night(i64::try_from(vault.days(Timestamp::MAX).unwrap().next_sequence()).unwrap());
-        let writer = locked.begin(1, Some(4), now).unwrap();
+        let writer = locked.begin(1, Some(4), now, &go_on()).unwrap();
         fill(&writer, &[]);
         writer.seal(manifest(now)).unwrap();
         let (context, _) = context(now);
@@ -795,7 +837,7 @@ fn a_full_disk_costs_no_day_and_can_be_emptied() {
     let Some(small) = Small::mount("size=1m") else { return };
     let locked = Vault::create(&small.0, REPOSITORY).unwrap().lock("a test", start()).unwrap();
     let days: Vec<Day> = (0..3).map(|number| keep(&locked, night(number))).collect();
-    let writer = locked.begin(1, None, night(3)).unwrap();
+    let writer = locked.begin(1, None, night(3), &go_on()).unwrap();
     fill(&writer, &[]);
     let filler = writer.database().join("filler");
     assert!(fs::write(&filler, vec![1; 2 << 20]).is_err(), "the disk is full");
@@ -816,7 +858,7 @@ fn a_disk_without_inodes_costs_no_day() {
     let Some(small) = Small::mount("size=4m,nr_inodes=64") else { return };
     let locked = Vault::create(&small.0, REPOSITORY).unwrap().lock("a test", start()).unwrap();
     let first = keep(&locked, night(0));
-    let writer = locked.begin(1, None, night(1)).unwrap();
+    let writer = locked.begin(1, None, night(1), &go_on()).unwrap();
     fill(&writer, &[]);
     let taken = (0..64).take_while(|n| fs::write(writer.trees().join(n.to_string()), "").is_ok()).count();
     assert!(taken < 64);
@@ -835,7 +877,7 @@ fn the_difference_of_two_days_is_told_file_by_file_and_table_by_table() {
     let locked = place.lock();
     let rows = |count: u64| serde_json::json!({"count": count, "digest": "0"});
     let sealed = |number: i64, files: &[FileRecord], tables: &[(&str, u64)]| {
-        let writer = locked.begin(1, None, night(number)).unwrap();
+        let writer = locked.begin(1, None, night(number), &go_on()).unwrap();
         fill(&writer, files);
         fs::create_dir_all(writer.database().join("fossology")).unwrap();
         let mut lines = String::new();

@@ -1,11 +1,12 @@
 //! The file system that a path is on: what it has left, what it can do.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, statfs, statvfs, syncfs, utimensat};
 
-use crate::fs::{Error, OnPath as _, create_new, hard_link, open, remove_file};
+use crate::fs::{Error, OnPath as _, create_new, hard_link, remove_file};
 
 /// How full a file system is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,12 +60,12 @@ fn kind_of(magic: u64) -> String {
     .to_owned()
 }
 
-/// Flushes everything that was written to the file system that holds `path`.
+/// Flushes everything that was written to the file system that `opened` (at `path`) is on.
 ///
 /// # Errors
-/// Something that was written did not reach the disk.
-pub fn sync_volume(path: &Path) -> Result<(), Error> {
-    syncfs(open(path)?).on("flush the file system of", path)
+/// Something that was written since it was opened did not reach the disk.
+pub fn sync_volume(opened: &File, path: &Path) -> Result<(), Error> {
+    syncfs(opened).on("flush the file system of", path)
 }
 
 /// What a file system keeps of a file, tried on a real one.

@@ -96,6 +96,9 @@ impl Locked {
         let days = self.days_path();
         for name in fs::names_in(&days)? {
             let aside = name.to_string_lossy().starts_with(REMOVING);
+            if aside && !going(0) {
+                return Ok(false);
+            }
             if aside && !fs::remove_tree(&days.join(name), THREADS, going)? {
                 return Ok(false);
             }

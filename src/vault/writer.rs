@@ -1,9 +1,11 @@
 //! Making a day: built aside, sealed at once or not at all. The crash argument stands at the head of the vault.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::fs;
 use crate::manifest::{FORMAT, Manifest};
@@ -35,6 +37,9 @@ pub struct DayWriter {
     picked_up: bool,
     sequence: u64,
     run: u64,
+    /// The building directory, open since before anything was written into it: the kernel tells a flush of an error of the file system
+    /// only if it came after the descriptor was opened (syncfs(2)).
+    opened: File,
 }
 
 impl Locked {
@@ -44,9 +49,15 @@ impl Locked {
     /// The day is a base when it is the first one, or when the base of the newest day is `new_base_every` days old.
     ///
     /// # Errors
-    /// The vault cannot be read or written.
-    pub fn begin(&self, run: u64, new_base_every: Option<u32>, now: Timestamp) -> Result<DayWriter, Error> {
-        self.finish_removals(&|_| true)?;
+    /// The vault cannot be read or written, or the run was cancelled while something was removed.
+    pub fn begin(
+        &self,
+        run: u64,
+        new_base_every: Option<u32>,
+        now: Timestamp,
+        cancel: &CancellationToken,
+    ) -> Result<DayWriter, Error> {
+        self.remove_what_is_aside(cancel)?;
         let days = self.days(now)?;
         let sequence = days.next_sequence();
         let previous = days.good.into_iter().next_back();
@@ -62,14 +73,16 @@ impl Locked {
         if picked_up {
             keep_only_trees(&path)?;
         } else {
-            self.discard_building(&path)?;
+            self.discard_building(&path, cancel)?;
             self.write_origin(&origin)?;
             fs::create_dir_durable(&path)?;
         }
         fs::set_mode(&path, 0o750)?;
         fs::create_dir_durable(&path.join("trees"))?;
         fs::create_dir_durable(&path.join("database"))?;
-        Ok(DayWriter { locked: self.clone(), path, previous, base: origin.base, picked_up, sequence, run })
+        let opened = fs::open(&path)?;
+        let base = origin.base;
+        Ok(DayWriter { locked: self.clone(), path, previous, base, picked_up, sequence, run, opened })
     }
 
     fn found_building(&self, path: &Path) -> Result<Option<Origin>, Error> {
@@ -87,12 +100,17 @@ impl Locked {
         Ok(fs::write_durable(&path, &text)?)
     }
 
-    fn discard_building(&self, path: &Path) -> Result<(), Error> {
+    fn discard_building(&self, path: &Path, cancel: &CancellationToken) -> Result<(), Error> {
         if fs::exists(path)? {
             self.put_aside(path, "building")?;
-            self.finish_removals(&|_| true)?;
+            self.remove_what_is_aside(cancel)?;
         }
         Ok(())
+    }
+
+    fn remove_what_is_aside(&self, cancel: &CancellationToken) -> Result<(), Error> {
+        let going = |_| !cancel.is_cancelled();
+        if self.finish_removals(&going)? { Ok(()) } else { Err(Error::Cancelled) }
     }
 }
 
@@ -172,6 +190,7 @@ impl DayWriter {
     /// all the same, and the next lock of the vault moves them.
     pub fn seal(self, mut manifest: Manifest) -> Result<Day, Error> {
         self.refuse_unsealable(&manifest)?;
+        self.put_strays_aside(&manifest)?;
         let name = self.free_name(manifest.freeze_point)?;
         manifest.format = FORMAT;
         self.locked.repository().clone_into(&mut manifest.repository);
@@ -185,7 +204,7 @@ impl DayWriter {
         manifest.day.clone_from(&name);
         guide::write(&self.path, &manifest)?;
         manifest.digests = digest::of_day(&self.path, self.previous.as_ref())?;
-        fs::sync_volume(&self.path)?;
+        fs::sync_volume(&self.opened, &self.path)?;
         let file = self.path.join(MANIFEST);
         let mut text = serde_json::to_vec_pretty(&manifest)
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
@@ -198,6 +217,16 @@ impl DayWriter {
         fs::rename_new(&self.path, &day)?;
         self.locked.mend_links(manifest.sealed.max(manifest.freeze_point))?;
         Ok(Day::new(day, manifest))
+    }
+
+    /// An interrupted run may have left a tree that is not configured any more: nothing describes it, so it is not in the day.
+    fn put_strays_aside(&self, manifest: &Manifest) -> Result<(), Error> {
+        for name in fs::names_in(&self.trees())? {
+            if !name.to_str().is_some_and(|name| manifest.trees.contains_key(name)) {
+                self.locked.put_aside(&self.trees().join(name), "tree")?;
+            }
+        }
+        Ok(())
     }
 
     fn refuse_unsealable(&self, manifest: &Manifest) -> Result<(), Error> {

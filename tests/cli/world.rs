@@ -137,8 +137,14 @@ fn keep_day(vault: &Vault, number: i8, files: &[(&str, u64, char)]) {
     let locked = tries
         .find_map(|tried| tried.map_err(|_| std::thread::sleep(std::time::Duration::from_millis(20))).ok())
         .expect("the vault is free");
-    let writer =
-        locked.begin(u64::try_from(number).expect("a run"), None, freeze_point).expect("a day begins");
+    let writer = locked
+        .begin(
+            u64::try_from(number).expect("a run"),
+            None,
+            freeze_point,
+            &tokio_util::sync::CancellationToken::new(),
+        )
+        .expect("a day begins");
     fs::create_dir_all(writer.trees().join("files")).expect("a tree");
     let mut records = RecordWriter::create(&writer.records()).expect("records");
     records.write(&record("", FileKind::Directory, 0, None)).expect("a record");
