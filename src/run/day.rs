@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Repository;
 use crate::database;
@@ -36,6 +37,8 @@ pub(super) async fn fill(
 ) -> Result<Filled, Error> {
     let Frozen { mut database, trees, instant, released } = frozen;
     let hold = released.evidence().clone();
+    let stop = context.cancel.child_token();
+    let context = &Context { cancel: stop.clone(), ..context.clone() };
 
     let records = writer.records();
     let finishing = {
@@ -58,8 +61,30 @@ pub(super) async fn fill(
         let dump = frozen.dump(released.as_ref(), &target, previous.as_deref(), writer.is_base(), context);
         Ok::<_, Error>(Some(dump.await?))
     };
-    let (trees, dumped) = tokio::try_join!(finishing, dumping)?;
+    // Both are waited for: what a thread still wrote after the lock is gone would be in the next run's way.
+    let (trees, dumped) = tokio::join!(or_stop(finishing, &stop), or_stop(dumping, &stop));
+    let (trees, dumped) = both(trees, dumped)?;
     Ok(Filled { snapshots: database, trees, database: dumped, instant, hold })
+}
+
+/// Waits for the work, and stops its sibling when it fails.
+async fn or_stop<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    stop: &CancellationToken,
+) -> Result<T, Error> {
+    let done = work.await;
+    if done.is_err() {
+        stop.cancel();
+    }
+    done
+}
+
+/// Of two failures the one that was not made by stopping the other.
+fn both<A, B>(one: Result<A, Error>, other: Result<B, Error>) -> Result<(A, B), Error> {
+    match (one.map_err(Error::settled), other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(Error::Cancelled), Err(error)) | (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+    }
 }
 
 impl Filled {
@@ -98,5 +123,35 @@ impl Contents {
             digests: BTreeMap::new(),
             configuration: repository.as_toml.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{both, or_stop};
+    use crate::run::Error;
+    use crate::run::freeze::blocking;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn when_one_half_fails_the_other_is_stopped_and_waited_for() {
+        let (stop, ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let trees = {
+            let (stop, ended) = (stop.clone(), Arc::clone(&ended));
+            blocking(move || {
+                while !stop.is_cancelled() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                ended.store(true, Ordering::Relaxed);
+                Err::<(), _>(crate::tree::Error::Cancelled)
+            })
+        };
+        let dump = async { Err::<(), _>(Error::Panicked) };
+        let (trees, dump) = tokio::join!(or_stop(trees, &stop), or_stop(dump, &stop));
+        assert!(ended.load(Ordering::Relaxed));
+        assert!(matches!(both(trees, dump), Err(Error::Panicked)));
     }
 }

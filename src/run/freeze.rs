@@ -136,11 +136,14 @@ pub(super) struct Frozen {
 }
 
 impl Frozen {
-    /// Both must have gone well; when neither has, both are told.
+    /// The mark, the journal's line of the release and the release must all have gone well; a failed release is told beside the first
+    /// failure before it.
     pub(super) fn after(
         marked: Result<Marked, Error>,
+        recorded: Result<(), Error>,
         released: Result<ReleasedHold, crate::hold::Error>,
     ) -> Result<Self, Error> {
+        let marked = marked.and_then(|marked| recorded.map(|()| marked));
         match (marked, released) {
             (Ok(marked), Ok(released)) => Ok(Self {
                 database: marked.database,
@@ -167,5 +170,37 @@ where
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(Error::Panicked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frozen, Marked};
+    use crate::hold;
+    use crate::journal;
+    use crate::run::Error;
+
+    fn marked() -> Marked {
+        Marked { database: None, trees: Vec::new(), instant: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    fn unrecorded() -> Result<(), Error> {
+        Err(Error::Journal(journal::Error::NoSuchJob { id: 7 }))
+    }
+
+    #[test]
+    fn a_failed_release_is_told_whatever_failed_before_it() {
+        let failed = || Err(hold::Error::Cancelled);
+        let told = |error: Option<Error>| error.map(|error| error.to_string()).unwrap_or_default();
+        let error = told(Frozen::after(Ok(marked()), unrecorded(), failed()).err());
+        assert!(
+            error.contains("there is no job 7; and then the repository could not be released"),
+            "{error}"
+        );
+        let error = told(Frozen::after(Err(Error::Panicked), unrecorded(), failed()).err());
+        assert!(error.contains("panicked"), "{error}");
+        assert!(error.contains("could not be released"), "{error}");
+        let error = Frozen::after(Ok(marked()), Ok(()), failed()).err();
+        assert!(matches!(error, Some(Error::Hold(_))));
     }
 }

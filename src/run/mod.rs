@@ -78,9 +78,14 @@ pub async fn backup(request: &Request, context: &Context) -> Result<Outcome, Err
         Ok((day, _)) => End::Succeeded { day: Some(day.name().to_owned()) },
         Err(error) => error.end(),
     };
-    journal.finish(&end, context.clock.now())?;
+    let written = journal.finish(&end, context.clock.now());
+    if let (Err(_), Err(error)) = (&kept, &written) {
+        // Why the run failed matters more. Without an end the job counts as failed.
+        context.observer.warn(format!("the end of job {} could not be recorded: {error}", journal.id()));
+    }
     match (kept, end) {
         (Ok((day, pruned)), _) => {
+            written?;
             Ok(Outcome::Sealed { job: journal.id(), manifest: Box::new(day.manifest().clone()), pruned })
         }
         (Err(_), End::Skipped { reason }) => Ok(Outcome::Skipped { job: journal.id(), reason }),
@@ -99,11 +104,12 @@ async fn keep_a_day(
     let mut step = Steps { journal, context };
 
     step.begin(Phase::Begin)?;
+    // Before all else: a vault that is not there must not keep the repository paused.
+    hold::release_leftovers(&request.state_dir, Some(&repository.name), false, context).await?;
     let vault = Vault::create(&repository.vault, &repository.name)?;
     let holder = format!("daykeep run, process {}, job {}", std::process::id(), step.journal.id());
     let vault = vault.lock(&holder, started).map_err(|error| locked(error, repository))?;
-    hold::release_leftovers(&request.state_dir, Some(&repository.name), false, context).await?;
-    let writer = vault.begin(step.journal.id(), repository.new_base_every, started)?;
+    let writer = vault.begin(step.journal.id(), repository.new_base_every, started, &context.cancel)?;
 
     step.begin(Phase::Preflight)?;
     let database = preflight::database(repository, context).await?;
@@ -131,8 +137,7 @@ async fn keep_a_day(
     };
     let recorded = step.begin(Phase::Release);
     let released = held.release().await;
-    recorded?;
-    let frozen = freeze::Frozen::after(marked, released)?;
+    let frozen = freeze::Frozen::after(marked, recorded, released)?;
 
     step.begin(Phase::Dump)?;
     let contents = day::fill(frozen, repository, &writer, context).await?;
@@ -176,7 +181,9 @@ impl Steps<'_> {
     fn begin(&mut self, phase: Phase) -> Result<(), Error> {
         self.journal.step(phase, self.context.clock.now())?;
         self.context.observer.phase(phase);
-        if self.context.cancel.is_cancelled() && phase < Phase::Release {
+        // The release is never left out, and what is sealed is kept: removing old days ends by itself.
+        let may_stop = !matches!(phase, Phase::Release | Phase::Prune);
+        if self.context.cancel.is_cancelled() && may_stop {
             return Err(Error::Cancelled);
         }
         Ok(())
