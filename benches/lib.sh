@@ -51,7 +51,7 @@ TOML
     mkdir -p "$work/vault"
 }
 
-run_daykeep() { "$daykeep" --config "$work/$1.toml" --quiet run "$1"; }
+run_daykeep() { "$daykeep" --config "$work/$1.toml" --quiet run "$1" >/dev/null; }
 
 held_ms() { jq '.hold.held_seconds * 1000 | . * 10 | round / 10' "$work/vault/$1/current/manifest.json"; }
 

@@ -7,7 +7,7 @@ source "$(dirname "$0")/lib.sh"
 files=${FILES:-1000000} megabytes=${TABLE_MB:-2048}
 
 peak() { # peak REPOSITORY WHAT
-    command time -f %M -o "$work/peak" "$daykeep" --config "$work/$1.toml" --quiet run "$1"
+    command time -f %M -o "$work/peak" "$daykeep" --config "$work/$1.toml" --quiet run "$1" >/dev/null
     echo "memory: $2: $(awk '{ printf "%.0f", $1 / 1024 }' "$work/peak") MB"
 }
 
