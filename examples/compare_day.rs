@@ -100,11 +100,11 @@ async fn rows_of(client: &tokio_postgres::Client, table: &TableRecord) -> Result
     let mut rest: Vec<u8> = Vec::new();
     while let Some(chunk) = stream.next().await {
         rest.extend_from_slice(&chunk?);
-        let Some(last) = rest.iter().rposition(|byte| *byte == b'\n') else { continue };
-        for line in rest[..last].split(|byte| *byte == b'\n') {
+        let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else { continue };
+        for line in rest[..end].split(|byte| *byte == b'\n') {
             rows = rows.plus(Rows { count: 1, digest: xxhash_rust::xxh3::xxh3_128(line) });
         }
-        rest.drain(..=last);
+        rest.drain(..=end);
     }
     Ok(rows)
 }

@@ -224,7 +224,7 @@ mod tests {
         clock.advance(LINE_EVERY);
         let line = "web: copying ahead while the repository runs: 50 files of 200 files (25%)";
         assert_eq!(told(moved(50)).as_deref(), Some(line));
-        clock.advance(LINE_EVERY - Duration::from_secs(1));
+        clock.advance(LINE_EVERY.saturating_sub(Duration::from_secs(1)));
         assert_eq!(told(moved(60)), None);
     }
 }

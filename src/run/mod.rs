@@ -73,7 +73,7 @@ pub async fn backup(request: &Request, context: &Context) -> Result<Outcome, Err
         context.clock.now(),
     )?;
     context.observer.observe(&Event::Job { id: journal.id() });
-    let kept = keep_a_day(request, &mut journal, context).await.map_err(Error::settled);
+    let kept = Box::pin(keep_a_day(request, &mut journal, context)).await.map_err(Error::settled);
     let end = match &kept {
         Ok((day, _)) => End::Succeeded { day: Some(day.name().to_owned()) },
         Err(error) => error.end(),

@@ -234,8 +234,7 @@ fn check(name: &str, table: &Table<'_>, trees: &[String], database: Option<&Data
         );
         return None;
     };
-    let allow_missing = u64::try_from(allowed?).ok()?;
-    Some(Check { name: name.to_owned(), database, tree: tree?, query, allow_missing })
+    Some(Check { name: name.to_owned(), database, tree: tree?, query, allow_missing: allowed? })
 }
 
 fn known_tree(value: &Value<'_>, trees: &[String]) -> Option<String> {
