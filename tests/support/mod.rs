@@ -4,4 +4,6 @@
 pub mod day;
 pub mod postgres;
 pub mod programs;
+pub mod repository;
 pub mod scheduler;
+pub mod whole;
