@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+#[path = "support/daemon.rs"]
+mod daemon;
 mod support;
 
-use support::repository::Repository;
+use support::repository::{NAME, Repository};
 
 /// A scheduler that always has something to do.
 const BUSY: [&str; 8] = ["--agent-ms", "30", "--files", "3", "--busy-ms", "300", "--poll-ms", "50"];
@@ -31,7 +33,7 @@ const KILLS: usize = 8;
 /// What flushes the steps of the journal, the hold's record and the day.
 const FLUSHES: [&str; 3] = ["fsync", "fdatasync", "syncfs"];
 /// What gives names, takes them away, and talks to the scheduler and the server.
-const EFFECTS: [&str; 6] = ["rename", "unlink", "mkdir", "symlink", "chmod", "connect"];
+const EFFECTS: [&str; 6] = ["chmod", "rename", "unlink", "mkdir", "symlink", "connect"];
 /// What the threads do that fill the day; counted by each thread for itself.
 const WORK: [(&str, &[usize]); 7] = [
     ("linkat", &[1, 3, 8, 13]),
@@ -73,7 +75,7 @@ fn killed_before_each(calls: &[&str]) -> BTreeMap<String, usize> {
     for call in calls {
         for number in 1.. {
             let mut run = repository.start(&mut strace(&repository, call, number, &[]));
-            if !was_killed(&mut run) {
+            if !was_killed(&mut run, &repository) {
                 assert!(number > 1 || *call == "symlink", "{call} is never called");
                 repository.wait_until_released();
                 break;
@@ -100,7 +102,7 @@ fn killed_before_what_the_working_threads_do() {
         for number in numbers {
             // Every program that daykeep starts is let go as soon as it is that program.
             let mut run = repository.start(&mut strace(&repository, call, *number, &["-f", "-b", "execve"]));
-            kills += usize::from(was_killed(&mut run));
+            kills += usize::from(was_killed(&mut run, &repository));
             released_by_itself(&repository, &format!("{call} {number} of a thread"));
         }
         repository.run();
@@ -121,10 +123,10 @@ fn strace(repository: &Repository, call: &str, number: usize, more: &[&str]) -> 
 }
 
 /// Whether the run was killed; one that was not must have gone well.
-fn was_killed(run: &mut Child) -> bool {
+fn was_killed(run: &mut Child, repository: &Repository) -> bool {
     let status = run.wait().unwrap();
-    let killed = status.signal() == Some(9) || status.code() == Some(128 + 9);
-    assert!(killed || status.success(), "{status}");
+    let killed = status.signal() == Some(9);
+    assert!(killed || status.success(), "{status}\n{}", repository.surroundings());
     killed
 }
 
@@ -181,6 +183,51 @@ fn what_an_operator_stopped_stays_stopped() {
     repository.run();
     repository.look_again();
     assert_eq!(repository.fossology.pid(), None, "nobody starts it");
+}
+
+#[test]
+fn a_killed_daemon_releases_at_its_next_start_and_shows_the_job_failed() {
+    let repository = Repository::new(&BUSY, "");
+    repository.run();
+    let (_, hold) = time_of_a_run(&repository);
+    let mut random = Random::seeded(5);
+    let (mut died, mut paused) = (0, 0);
+    for _ in 0..10 {
+        let mut daemon = start_daemon(&repository);
+        let jobs = repository.journal_file();
+        let job = repository.json(&["run", NAME, "--detach", "--json"])["job"]["id"].clone();
+        repository.until("the hold begins", || {
+            repository.journal_file() != jobs && repository.last_step().as_deref() == Some("hold")
+        });
+        std::thread::sleep(random.part_of(hold));
+        kill_run_and_guard(&repository, &mut daemon, &mut random);
+        paused += usize::from(repository.is_held());
+        let ended = repository.journal().contains("\"end\"");
+        let mut daemon = start_daemon(&repository);
+        let (status, told) = daemon::ask(&repository.socket(), "GET", &format!("/v1/jobs/{job}")).unwrap();
+        assert_eq!(status, 200, "{told}");
+        if !ended {
+            died += 1;
+            let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+            let told = &told["job"];
+            assert_eq!(told["state"], "failed", "{told}");
+            assert!(told["error"].as_str().unwrap().starts_with("daykeep died during "), "{told}");
+        }
+        repository.wait_until_released();
+        repository.assert_days_are_whole();
+        kill(Pid::from_raw(i32::try_from(daemon.id()).unwrap()), Signal::SIGTERM).unwrap();
+        assert!(daemon.wait().unwrap().success(), "{}", repository.surroundings());
+    }
+    assert!(died >= 5 && paused >= 2, "{died} jobs died, {paused} left the repository held");
+    finish(&repository);
+}
+
+fn start_daemon(repository: &Repository) -> Child {
+    let daemon = repository.start(&mut repository.daykeepd());
+    repository.until("the daemon answers", || {
+        daemon::ask(&repository.socket(), "GET", "/v1/status").is_ok_and(|(status, _)| status == 200)
+    });
+    daemon
 }
 
 /// Kills so many runs: one half anywhere in them, the other between the pause and the release.

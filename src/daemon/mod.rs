@@ -117,7 +117,8 @@ async fn live(config: Config) -> Result<bool, Error> {
     let listener = open_socket(&config)?;
     let state = Arc::new(state::State::new(config, Arc::new(SystemClock::new()), starts));
 
-    // Looked at from now on, so that a long release shows.
+    // Looked at from now on, so that a long release shows; a job that died with the daemon shows as failed all the while.
+    remember(&state)?;
     let gone = CancellationToken::new();
     let router = server::router(Arc::new(backend::Daemon::new(Arc::clone(&state))));
     let served = tokio::spawn(listen::serve(listener, router, gone.clone()));
@@ -150,9 +151,16 @@ fn settle(state: &state::State) -> Result<Vec<String>, Error> {
         let error = job.error.as_deref().unwrap_or_default();
         tracing::warn!("{}: job {} is failed: {error}", job.repository, job.id);
     }
-    state.remember(journal::jobs(&config.state_dir)?.into_iter().map(past::told));
+    remember(state)?;
     let scheduled = settled.into_iter().filter(|job| job.started_by == plan::StartedBy::Schedule.word());
     Ok(scheduled.map(|job| job.repository).collect())
+}
+
+/// Shows the jobs of the journals.
+fn remember(state: &state::State) -> Result<(), Error> {
+    let jobs = journal::jobs(&state.config().state_dir)?;
+    state.remember(jobs.into_iter().map(past::told));
+    Ok(())
 }
 
 /// The lock that dies with the process.

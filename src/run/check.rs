@@ -32,15 +32,19 @@ pub(super) async fn every_row_has_its_file(
     if let Some(snapshots) = filled.snapshots.take() {
         for check in repository.checks.values() {
             let tree = DayTree::open(&writer.trees().join(&check.tree))?;
-            records.push(one(check, &snapshots, &tree, context).await?);
+            records.push(cross_check(check, &snapshots, &tree, context).await?);
         }
         snapshots.finish().await?;
     }
     Ok(filled.checked(records))
 }
 
-/// One check against the snapshots and a day's tree.
-pub(super) async fn one(
+/// Holds the rows of the snapshots against a day's tree.
+///
+/// # Errors
+/// [`Error::FilesMissing`] when rows have no file, with the first of them and what is hurt; or the query or the tree cannot be
+/// read.
+pub async fn cross_check(
     check: &Check,
     snapshots: &database::Frozen,
     tree: &DayTree,

@@ -22,6 +22,7 @@ use crate::journal::{End, JobKind, Journal};
 use crate::manifest::Manifest;
 use crate::vault::{self, Day, Locked, Vault};
 
+pub use check::cross_check;
 pub use error::Error;
 pub use probe::{Finding, Verdict, probe};
 
