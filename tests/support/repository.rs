@@ -152,7 +152,8 @@ impl Repository {
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.daykeep(arguments).output().expect("daykeep starts");
         assert!(output.status.success(), "daykeep {arguments:?}: {}", self.told(&output));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.told(&output)))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.told(&output)))
     }
 
     /// What a call said, and everything that helps to understand it.
@@ -220,7 +221,8 @@ impl Repository {
     /// Process ids of the guards of this repository's holds.
     pub fn guards(&self) -> Vec<i32> {
         let record = self.hold_record().display().to_string();
-        let is_guard = |argv: &[String]| matches!(argv, [_, verb, path] if verb == "guard" && *path == record);
+        let is_guard =
+            |argv: &[String]| matches!(argv, [_, verb, path] if verb == "guard" && *path == record);
         let all = daykeep::process::all().expect("/proc");
         all.into_iter().filter(|process| is_guard(&process.argv)).map(|process| process.pid).collect()
     }
@@ -241,9 +243,7 @@ impl Repository {
     pub fn wait_until_alone(&self) {
         self.until("nothing of daykeep is left running", || self.strays().is_empty());
         let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'daykeep%'";
-        self.until("no session of daykeep is left", || {
-            self.fossology.server.psql(DATABASE, sessions) == "0"
-        });
+        self.until("no session of daykeep is left", || self.fossology.server.psql(DATABASE, sessions) == "0");
     }
 
     /// Waits for something; its failure tells everything.
@@ -259,7 +259,11 @@ impl Repository {
     pub fn list(&self) -> Vec<String> {
         let document = self.json(&["list", "--json"]);
         let place = &document["repositories"][0];
-        assert_eq!(place["quarantined"], serde_json::json!([]), "half a day stands among the days: {document:#}");
+        assert_eq!(
+            place["quarantined"],
+            serde_json::json!([]),
+            "half a day stands among the days: {document:#}"
+        );
         let days = place["days"].as_array().expect("days").iter();
         days.map(|day| day["name"].as_str().expect("a name").to_owned()).collect()
     }

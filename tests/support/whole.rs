@@ -56,7 +56,8 @@ fn digests(day: &Path, manifest: &Manifest) {
 }
 
 fn trees(day: &Path, manifest: &Manifest) {
-    let records = BufReader::new(zstd::Decoder::new(File::open(day.join("files.jsonl.zst")).unwrap()).unwrap());
+    let records =
+        BufReader::new(zstd::Decoder::new(File::open(day.join("files.jsonl.zst")).unwrap()).unwrap());
     let mut recorded = BTreeSet::new();
     for line in records.lines() {
         let record: FileRecord = serde_json::from_str(&line.expect("records can be read")).expect("a record");
@@ -155,7 +156,8 @@ fn decode(path: &Path, base: Option<&[u8]>) -> Vec<u8> {
 }
 
 fn rows_of(text: &[u8]) -> Rows {
-    let lines = text.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").expect("an end"));
+    let lines =
+        text.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").expect("an end"));
     lines.fold(Rows::default(), |rows, line| {
         rows.plus(Rows { count: 1, digest: xxhash_rust::xxh3::xxh3_128(line) })
     })
