@@ -80,8 +80,8 @@ impl Failure {
         while let Some(next) = cause {
             let text = next.to_string();
             // Some libraries repeat their cause in their own text: say it once.
-            if !failure.error.ends_with(&text)
-                && failure.causes.last().is_none_or(|last| !last.ends_with(&text))
+            if !failure.error.contains(&text)
+                && failure.causes.last().is_none_or(|last| !last.contains(&text))
             {
                 failure.causes.push(text);
             }

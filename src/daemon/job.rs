@@ -1,7 +1,6 @@
 //! One run, from its start to its end, on a thread of its own: the flow may wait for disks without keeping the
 //! executor from answering.
 
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -92,13 +91,8 @@ fn failed(error: String, detail: Option<String>) -> End {
 
 /// What is behind an error, one cause a line.
 fn causes(error: &run::Error) -> Option<String> {
-    let mut lines = Vec::new();
-    let mut cause = error.source();
-    while let Some(found) = cause {
-        lines.push(found.to_string());
-        cause = found.source();
-    }
-    (!lines.is_empty()).then(|| lines.join("\n"))
+    let lines = error.causes();
+    (!lines.is_empty()).then_some(lines)
 }
 
 fn log(repository: &str, job: Option<u64>, end: &End) {

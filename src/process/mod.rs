@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It could not be started.
-    #[error("cannot start {program}")]
+    #[error("cannot start {program}: {source}")]
     Start {
         /// The program.
         program: String,
@@ -37,7 +37,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Its pipes broke.
-    #[error("cannot read what {program} writes")]
+    #[error("cannot read what {program} writes: {source}")]
     Read {
         /// The program.
         program: String,
