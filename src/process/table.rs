@@ -112,8 +112,12 @@ pub fn commands_with(variable: &str) -> Result<Vec<Process>, Error> {
 /// Sends a signal to a process group; a group that is gone already is no error.
 ///
 /// # Errors
-/// There is no right to.
+/// There is no right to. `EINVAL` for what is no group that may be meant: 0, which a group of another pid namespace is shown as and
+/// killpg(2) takes for the caller's own, 1, which it takes for every process there is, and the caller's own.
 pub fn signal_group(group: i32, signal: nix::sys::signal::Signal) -> Result<(), nix::Error> {
+    if group <= 1 || nix::unistd::getpgrp().as_raw() == group {
+        return Err(nix::Error::EINVAL);
+    }
     match nix::sys::signal::killpg(Pid::from_raw(group), signal) {
         Err(nix::Error::ESRCH) | Ok(()) => Ok(()),
         Err(error) => Err(error),
@@ -182,13 +186,22 @@ fn parse_stat(text: &str) -> Option<(i32, Stat)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Identity, all, parse_stat};
+    use super::{Identity, all, parse_stat, signal_group};
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let line = "42 (a) S (b) S 7 9 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 555 1 1";
         let (pid, stat) = parse_stat(line).expect("parses");
         assert_eq!((pid, stat.state, stat.parent, stat.group, stat.started), (42, 'S', 7, 9, 555));
+    }
+
+    #[test]
+    fn nobody_is_signalled_by_a_number_that_is_no_group() {
+        // SIGCHLD does no harm if this fails.
+        for group in [-1, 0, 1, nix::unistd::getpgrp().as_raw()] {
+            let sent = signal_group(group, nix::sys::signal::Signal::SIGCHLD);
+            assert_eq!(sent, Err(nix::Error::EINVAL), "{group}");
+        }
     }
 
     #[test]
