@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::adapter::{Adapter, Before, Proof, adapter_of};
-use super::guard::Guard;
+use super::guard::{Guard, start_detached};
 use super::leftover::perform;
 use super::live::Live;
 use super::plan::ReleasePlan;
@@ -43,6 +43,8 @@ struct Ours {
     record: HoldRecord,
     path: PathBuf,
     _live: Live,
+    /// The record is gone.
+    over: bool,
 }
 
 /// The repository has been released.
@@ -126,12 +128,33 @@ impl Ours {
         let live = Live::new(&record.token);
         record.write(&path)?;
         match Guard::start(request.guard, &path).await {
-            Ok(guard) => Ok(Self { guard, record, path, _live: live }),
+            Ok(guard) => Ok(Self { guard, record, path, _live: live, over: false }),
             Err(error) => {
                 fs::remove_file_durable(&path)?;
                 Err(error)
             }
         }
+    }
+
+    /// Step 4. When it fails nothing was paused, and nothing is to be released: FOSSology's release would stop what runs.
+    async fn announce_pause(&mut self) -> Result<(), Error> {
+        self.record.phase = Phase::Pausing;
+        let announced = match self.record.write(&self.path) {
+            Ok(()) => self.guard.tell("pausing").await.map_err(|source| Error::GuardDied { source }),
+            Err(error) => Err(error),
+        };
+        if announced.is_err() {
+            self.record.phase = Phase::Intent;
+        }
+        announced
+    }
+
+    /// Another guard, in the place of one that was killed.
+    async fn replace_guard(&mut self, request: &Request<'_>) -> Result<(), Error> {
+        let mut guard = Guard::start(request.guard, &self.path).await?;
+        guard.tell("idle").await.map_err(|source| Error::GuardDied { source })?;
+        self.guard = guard;
+        Ok(())
     }
 
     /// What the record says now, if it is still this hold's and nobody else has released it.
@@ -169,9 +192,7 @@ impl Held {
 
     async fn ask_for_pause(&mut self) -> Result<(), Error> {
         if let Some(ours) = &mut self.ours {
-            ours.record.phase = Phase::Pausing;
-            ours.record.write(&ours.path)?;
-            ours.guard.tell("pausing").await.map_err(|source| Error::GuardDied { source })?;
+            ours.announce_pause().await?;
             self.evidence.paused_by_us = true;
             self.evidence.paused_at = self.context.clock.now();
             self.paused_since = self.context.clock.monotonic();
@@ -197,18 +218,31 @@ impl Held {
             },
         };
         self.evidence.proofs.extend(proofs);
-        self.note_idle().await
+        self.note_idle(request).await
     }
 
     async fn kill(&mut self, request: &Request<'_>, what: &[String]) -> Result<Vec<String>, Error> {
         let sentence = format!("killed after {}s: {}", request.hold.drain.as_secs(), what.join("; "));
         self.context.observer.warn(format!("{}: {sentence}", request.repository));
         self.evidence.proofs.push(sentence);
-        self.adapter.kill().await?;
+        self.kill_what_is_held().await?;
         match self.prove_within(KILL_PATIENCE).await? {
             Proof::Idle(proofs) => Ok(proofs),
             Proof::Busy(what) => Err(Error::StillBusy { repository: request.repository.to_owned(), what }),
         }
+    }
+
+    /// With the lock: nobody may release meanwhile, for what was released must not be killed.
+    async fn kill_what_is_held(&mut self) -> Result<(), Error> {
+        let _lock = match &self.ours {
+            Some(ours) => {
+                let lock = Lock::take(&ours.path, LOCK_PATIENCE).await?;
+                ours.still_ours()?;
+                Some(lock)
+            }
+            None => None,
+        };
+        self.adapter.kill().await
     }
 
     async fn prove_within(&mut self, limit: Duration) -> Result<Proof, Error> {
@@ -216,6 +250,9 @@ impl Held {
         let until = tokio::time::Instant::now() + limit;
         let mut pause = PROVE_EVERY.0;
         loop {
+            if let Some(ours) = &self.ours {
+                ours.still_ours()?;
+            }
             let proof = cancellable(&context, self.adapter.prove()).await?;
             if matches!(proof, Proof::Idle(_)) || tokio::time::Instant::now() >= until {
                 return Ok(proof);
@@ -230,7 +267,7 @@ impl Held {
     }
 
     /// Step 6: the record says that the repository is idle, and the guard counts `hold.max` from now.
-    async fn note_idle(&mut self) -> Result<(), Error> {
+    async fn note_idle(&mut self, request: &Request<'_>) -> Result<(), Error> {
         self.idle_since = self.context.clock.monotonic();
         self.evidence.idle_at = self.context.clock.now();
         let Some(ours) = &mut self.ours else { return Ok(()) };
@@ -239,7 +276,7 @@ impl Held {
         ours.record.phase = Phase::Paused { idle_at: self.evidence.idle_at };
         ours.record.deadline = later(self.evidence.idle_at, self.max);
         ours.record.write(&ours.path)?;
-        if ours.guard.tell("idle").await.is_err() {
+        if ours.guard.tell("idle").await.is_err() && ours.replace_guard(request).await.is_err() {
             let sentence = "the guard of the hold is gone: if this run is killed now, only `daykeep release` or the next start \
                             releases the repository";
             self.context.observer.warn(sentence);
@@ -349,7 +386,9 @@ impl Ours {
             self.forget_released()?;
             return Err(gone);
         }
-        perform(&self.path, &mut self.record, context.clock.now()).await
+        perform(&self.path, &mut self.record, context.clock.now()).await?;
+        self.over = true;
+        Ok(())
     }
 
     fn forget_released(&self) -> Result<(), Error> {
@@ -358,6 +397,17 @@ impl Ours {
                 Ok(fs::remove_file_durable(&self.path)?)
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Ours {
+    /// The guard releases now, from the end of its pipe. One that was killed gets a successor: in a daemon that lives on, nobody else would
+    /// come before the next run.
+    fn drop(&mut self) {
+        if !self.over && !self.guard.is_running() {
+            // Without one, the next start or `daykeep release` does it: the record is there.
+            let _ = start_detached(&self.record, &self.path);
         }
     }
 }

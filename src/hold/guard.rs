@@ -31,6 +31,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// The wait for what has been told to stop.
 const STOPPING_POLL: Duration = Duration::from_millis(500);
 
+/// Tells a guard without a run which hold it was started for: by then another one may stand at the same place.
+const GUARDED: &str = "DAYKEEP_GUARDED_HOLD";
+
 /// The run's end of the guard.
 #[derive(Debug)]
 pub(super) struct Guard(Companion);
@@ -56,9 +59,24 @@ impl Guard {
     }
 
     /// The hold is over.
-    pub(super) async fn dismiss(self) {
+    pub(super) async fn dismiss(&mut self) {
         self.0.dismiss(DISMISS_LIMIT).await;
     }
+
+    /// Whether it still runs.
+    pub(super) fn is_running(&mut self) -> bool {
+        self.0.is_running()
+    }
+}
+
+/// Starts a guard for a hold whose run has ended: it releases at once, and goes on trying.
+///
+/// # Errors
+/// It cannot be started.
+pub(super) fn start_detached(record: &HoldRecord, path: &Path) -> Result<(), process::Error> {
+    Program::new([record.guard.as_os_str(), "guard".as_ref(), path.as_os_str()])
+        .env(GUARDED, Some(record.token.clone().into()))
+        .start_detached()
 }
 
 /// What a run's pipe tells its guard.
@@ -78,15 +96,33 @@ pub async fn guard(record: &Path) -> Result<(), Error> {
     let _ = nix::unistd::setsid();
     ignore_signals();
     let Some(seen) = HoldRecord::read(record)? else { return Ok(()) };
-    let reason = match run_pipe() {
-        Some(mut lines) => {
-            // A run that is gone already does not need the answer.
-            let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
-            watch(&seen, &mut lines).await
-        }
-        None => Reason::RunEnded,
-    };
+    let Some(mut lines) = run_pipe() else { return without_a_run(record, &seen).await };
+    // A run that is gone already does not need the answer.
+    let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
+    let reason = watch(&seen, &mut lines).await;
     release_until_done(record, &seen, &reason).await
+}
+
+/// Every failed try of somebody else starts such a guard: one of them is enough. Who waits outlives the longest sleep of who is
+/// there, whose hold may be an older one.
+async fn without_a_run(record: &Path, seen: &HoldRecord) -> Result<(), Error> {
+    if !is_abandoned(seen)? {
+        return Ok(());
+    }
+    let _only_one = match Lock::take(&record.with_file_name("guard"), BACKOFF.1 + LOCK_PATIENCE).await {
+        Err(Error::Locked { .. }) => return Ok(()),
+        // A full disk must not keep anybody from releasing.
+        other => other.ok(),
+    };
+    release_until_done(record, seen, &Reason::RunEnded).await
+}
+
+/// Whether a guard without a run is to release this hold: it was started for it, or nobody uses it.
+fn is_abandoned(seen: &HoldRecord) -> Result<bool, Error> {
+    match std::env::var_os(GUARDED) {
+        Some(token) => Ok(*token == *seen.token),
+        None => Ok(!seen.is_in_use()?),
+    }
 }
 
 /// Why the guard releases.
@@ -149,6 +185,7 @@ async fn next_word(lines: &mut Lines<BufReader<pipe::Receiver>>) -> Word {
 async fn release_until_done(path: &Path, seen: &HoldRecord, reason: &Reason) -> Result<(), Error> {
     let clock = SystemClock::new();
     let mut backoff = BACKOFF.0;
+    let mut told = String::new();
     loop {
         match try_release(path, seen, reason, &clock).await {
             Ok(Done::NothingLeft) => return Ok(()),
@@ -156,7 +193,13 @@ async fn release_until_done(path: &Path, seen: &HoldRecord, reason: &Reason) -> 
                 say(seen, &format!("released by {}", reason.text()));
                 return Ok(());
             }
-            Err(Error::StillStopping { .. }) => tokio::time::sleep(STOPPING_POLL).await,
+            Err(Error::StillStopping { what }) => {
+                if what != told {
+                    say(seen, &format!("waiting until {what}"));
+                    told = what;
+                }
+                tokio::time::sleep(STOPPING_POLL).await;
+            }
             Err(error) => {
                 say(seen, &format!("cannot be released, trying again in {}s: {error}", backoff.as_secs()));
                 tokio::time::sleep(backoff).await;

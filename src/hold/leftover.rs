@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Error;
+use super::guard::start_detached;
 use super::plan::Attempt;
 use super::record::{HoldRecord, Lock, Phase, path_of, paths_in};
 use crate::event::Context;
-use crate::{fs, process};
+use crate::fs;
 
 /// How long somebody else who is releasing is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -41,7 +42,7 @@ pub enum Outcome {
 /// With `force` a hold is released even though its run lives; the run learns that its freeze is void.
 ///
 /// # Errors
-/// The records cannot be read. What goes wrong with one of them is in its [`Outcome`].
+/// A record cannot be read; the others have been released all the same. A release that fails is in its [`Outcome`].
 pub async fn release_leftovers(
     state_dir: &Path,
     repository: Option<&str>,
@@ -49,12 +50,17 @@ pub async fn release_leftovers(
     context: &Context,
 ) -> Result<Vec<Leftover>, Error> {
     let mut leftovers = Vec::new();
+    let mut first = None;
     for path in wanted(state_dir, repository)? {
-        if let Some(leftover) = release_one(&path, force, context).await? {
-            leftovers.push(leftover);
+        match release_one(&path, force, context).await {
+            Ok(found) => leftovers.extend(found),
+            // One record that cannot be read must not keep the other repositories held.
+            Err(error) => {
+                first.get_or_insert(error);
+            }
         }
     }
-    Ok(leftovers)
+    first.map_or(Ok(leftovers), Err)
 }
 
 /// The holds of all repositories that are not released, for a status.
@@ -105,9 +111,8 @@ async fn release_one(path: &Path, force: bool, context: &Context) -> Result<Opti
     let outcome = match done {
         Ok(()) => Outcome::Released,
         Err(error) => {
-            let guard = process::Program::new([record.guard.clone().into_os_string(), "guard".into()]);
             // Without a guard the next start tries again: the record is there.
-            let _ = guard.arg(path.as_os_str()).start_detached();
+            let _ = start_detached(&record, path);
             match error {
                 waiting @ Error::StillStopping { .. } => Outcome::Waiting(waiting),
                 failed => Outcome::Failed(failed),
@@ -167,9 +172,14 @@ async fn perform_release(path: &Path, record: &mut HoldRecord, now: Timestamp) -
     };
     let done = record.release.perform(attempt).await;
     if let Err(error) = &done {
-        record.attempts = record.attempts.saturating_add(1);
-        record.last_error = Some(error.to_string());
-        let _ = record.write(path);
+        let text = Some(error.to_string());
+        let waits = matches!(error, Error::StillStopping { .. });
+        // To wait is not to fail, and is looked at twice a second: it is written down when there is something new to tell.
+        if !waits || record.last_error != text {
+            record.attempts = record.attempts.saturating_add(u32::from(!waits));
+            record.last_error = text;
+            let _ = record.write(path);
+        }
     }
     done
 }

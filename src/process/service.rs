@@ -133,7 +133,7 @@ impl Companion {
     }
 
     /// Closes its pipe and waits until it has ended, but no longer than `limit`; whether it has.
-    pub async fn dismiss(mut self, limit: Duration) -> bool {
+    pub async fn dismiss(&mut self, limit: Duration) -> bool {
         self.stdin = None;
         tokio::time::timeout(limit, self.child.wait()).await.is_ok()
     }

@@ -269,6 +269,82 @@ fn a_run_that_hangs_with_the_lock_is_killed() {
 }
 
 #[test]
+fn a_guard_that_dies_before_the_pause_leaves_nothing_to_release() {
+    let app = App::new();
+    // It is gone before it could be told of the pause.
+    let guard = app.place.script("guard", "exec 0<&-; echo ready; sleep 1");
+    let run = app.place.run_with(|command| {
+        command.env("GUARD", &guard);
+    });
+    let text = run.expect_error("GuardDied");
+    assert!(text.starts_with("the guard died before the pause, so nothing was paused"), "{text}");
+    assert!(app.log().is_empty(), "what was not paused is not released: {:?}", app.log());
+    assert!(app.runs() && !app.place.has_record());
+}
+
+#[test]
+fn what_was_released_meanwhile_is_not_killed() {
+    let app = App::new();
+    fs::write(app.place.path("busy"), "").unwrap();
+    app.configure("max = \"30s\"\ndrain = \"2s\"\non_busy = \"kill\"");
+    let run = app.place.run();
+    wait_until("it is paused", || !app.runs());
+    assert_eq!(app.place.leftovers(true)[0]["outcome"], "Released");
+    let text = run.expect_error("ReleasedByGuard");
+    assert!(text.contains("the freeze is void"), "{text}");
+    assert_eq!(app.log(), ["pause", "release"], "nothing was killed");
+}
+
+#[test]
+fn a_guard_that_was_killed_gets_a_successor() {
+    let app = App::new();
+    // While it pauses.
+    app.script("pause", "touch pausing; sleep 1; rm running");
+    let mut run = app.place.run();
+    wait_until("it pauses", || app.place.path("pausing").exists());
+    crate::conformance::kill_guards(&app);
+    run.expect("held");
+    assert_eq!(app.place.guards().len(), 1, "another one has its place");
+    // While it is held: the process lives on, as a daemon does, and nobody else looks.
+    crate::conformance::kill_guards(&app);
+    run.tell("drop");
+    run.expect("dropped");
+    app.place.wait_for_no_record();
+    assert!(app.runs());
+}
+
+#[test]
+fn guards_do_not_gather() {
+    let app = App::new();
+    app.script("release", "test -f mended || exit 1; touch running");
+    let mut run = app.place.held();
+    crate::conformance::kill_guards(&app);
+    run.kill();
+    for _ in 0..3 {
+        assert_eq!(app.place.leftovers(false)[0]["outcome"], "Failed");
+    }
+    fs::write(app.place.path("mended"), "").unwrap();
+    app.place.wait_for_no_record();
+    wait_until("no guard is left", || app.place.guards().is_empty());
+}
+
+#[test]
+fn a_record_that_cannot_be_read_does_not_keep_others_held() {
+    let app = App::new();
+    let mut run = app.place.held();
+    crate::conformance::kill_guards(&app);
+    run.kill();
+    // Before the other one in the order of names.
+    fs::create_dir_all(app.place.path("state/a")).unwrap();
+    fs::write(app.place.path("state/a/hold.json"), "{").unwrap();
+    let mut command = app.place.command();
+    let output = command.arg("leftovers").arg(app.place.state_dir()).output().unwrap();
+    assert!(!output.status.success(), "the bad one is told");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a/hold.json"));
+    assert!(app.runs() && !app.place.has_record(), "the good one is released");
+}
+
+#[test]
 fn a_second_hold_waits_for_the_first_one_s_release() {
     let app = App::new();
     let mut run = app.place.held();
