@@ -592,6 +592,63 @@ async fn every_encoding_and_every_name_comes_through() {
     assert!(recipe.starts_with(r#"T COPY "public"."tisch" (U&"gr\00F6\00DFe") FROM stdin;"#), "{recipe}");
 }
 
+/// In a SQL_ASCII database a name is any bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_no_utf_8_are_left_to_pg_dump() {
+    let server = Server::start(None);
+    server.psql("postgres", "CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");
+    let make = "DO $$ BEGIN EXECUTE 'CREATE TABLE caf' || chr(233) || '(a int)';
+                  EXECUTE 'INSERT INTO caf' || chr(233) || ' VALUES (4711)';
+                  EXECUTE 'CREATE TABLE odd_column (t' || chr(228) || ' int)'; END $$;
+                INSERT INTO odd_column VALUES (4712); CREATE TABLE plain (a int); INSERT INTO plain VALUES (4713)";
+    server.psql("ascii", make);
+    let vault = TempDir::new().unwrap();
+    let record = dump_day(&only(&server, "ascii"), vault.path(), "1", None).await;
+    let entry = &record.databases[0];
+    assert_eq!((entry.tables, entry.rest_tables), (1, 2), "{entry:?}");
+    let archive = home(vault.path(), "1", "ascii").join("rest.dump");
+    let restore = support::postgres::newest_bin_dir().join("pg_restore");
+    let output = Command::new(restore).arg("--file=-").arg(archive).output().unwrap();
+    let text = output.stdout;
+    let has = |wanted: &[u8]| text.windows(wanted.len()).any(|window| window == wanted);
+    assert!(
+        has(b"COPY public.\"caf\xE9\"") || has(b"COPY public.caf\xE9"),
+        "{}",
+        String::from_utf8_lossy(&text)
+    );
+    assert!(has(b"\n4711\n") && has(b"\n4712\n") && !has(b"\n4713\n"));
+}
+
+/// pg_dump that cannot work here is not tried until `lock_timeout` has passed, and what it said is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pg_dump_that_fails_tells_why_at_once() {
+    let server = Server::start(None);
+    let bin = TempDir::new().unwrap();
+    let real = support::postgres::newest_bin_dir();
+    for name in ["pg_dumpall", "pg_restore"] {
+        std::os::unix::fs::symlink(real.join(name), bin.path().join(name)).unwrap();
+    }
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec {}/pg_dump --version\necho 'pg_dump: error: no licence' >&2; exit 1\n",
+        real.display()
+    );
+    let path = bin.path().join("pg_dump");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = Database {
+        bin_dir: Some(bin.path().to_owned()),
+        lock_timeout: Duration::from_secs(120),
+        ..only(&server, "postgres")
+    };
+    let error = tokio::time::timeout(Duration::from_secs(60), freeze(&config)).await.unwrap().unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("database \"postgres\": ")
+            && text.ends_with("exit status: 1: pg_dump: error: no licence"),
+        "{text}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_too_long_for_memory_are_streamed() {
     let server = Server::start(None);

@@ -11,8 +11,10 @@ pub struct Table {
     pub oid: u32,
     /// Its schema.
     pub schema: String,
-    /// Its name.
+    /// Its name. When it cannot be spoken of, this and the schema are for people only: bytes above 127 are escaped.
     pub name: String,
+    /// Its names and its columns' can be said in UTF-8: in a SQL_ASCII database, whose bytes mean anything, only ASCII can.
+    pub speakable: bool,
     /// It has rows of its own (relkind `r`); false for a partitioned parent.
     pub plain: bool,
     /// Its access method is `heap`.
@@ -41,17 +43,30 @@ impl Table {
 /// The server refuses, or a name is not UTF-8.
 pub async fn tables(client: &Client, server_version: u32) -> Result<Vec<Table>, Error> {
     let size = if server_version < 140_000 { "pg_catalog.pg_table_size(c.oid)" } else { "0::bigint" };
+    // A name that is not UTF-8 would make the server refuse the answer.
+    let shown = |name: &str| {
+        format!(
+            "CASE WHEN s.speakable THEN {name}::text \
+               ELSE pg_catalog.encode(pg_catalog.convert_to({name}::text, 'SQL_ASCII'), 'escape') END"
+        )
+    };
+    let (schema, name) = (shown("n.nspname"), shown("c.relname"));
     let sql = format!(
-        "SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, coalesce(am.amname, '')::text, \
+        "SELECT c.oid, {schema}, {name}, c.relkind::text, c.relpersistence::text, coalesce(am.amname, '')::text, \
            EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
                      AND d.objid = c.oid AND d.deptype = 'e'), \
            c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a \
                      JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.relid \
                      JOIN pg_catalog.pg_opclass o ON o.oid = ANY (p.partclass) \
                     WHERE p.partstrat = 'h' AND o.opcname = 'enum_ops'), \
-           {size} \
+           {size}, s.speakable \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
+           CROSS JOIN LATERAL (SELECT pg_catalog.current_setting('server_encoding') <> 'SQL_ASCII' \
+             OR pg_catalog.encode(pg_catalog.convert_to(n.nspname::text || c.relname::text || coalesce( \
+                  (SELECT pg_catalog.string_agg(a.attname::text, '') FROM pg_catalog.pg_attribute a \
+                    WHERE a.attrelid = c.oid AND a.attnum > 0), ''), 'SQL_ASCII'), 'hex') \
+                !~ '^(..)*[89a-f].') AS s(speakable) \
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
            AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
          ORDER BY c.oid"
@@ -77,6 +92,7 @@ fn read_table(row: &tokio_postgres::Row) -> Result<Table, tokio_postgres::Error>
         member: row.try_get(6)?,
         enum_hash: row.try_get(7)?,
         bytes: bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        speakable: row.try_get(9)?,
     })
 }
 

@@ -40,8 +40,9 @@ fn may_claim(table: &Table, circumstances: Circumstances<'_>) -> bool {
     // The server cannot read unlogged tables during recovery, and pg_dump leaves them out then.
     let unreadable = table.unlogged && circumstances.standby;
     // pg_dump takes names on its command line in the database's encoding, which is UTF-8 here.
-    let speakable = matches!(circumstances.encoding, "UTF8" | "SQL_ASCII")
-        || (table.schema.is_ascii() && table.name.is_ascii());
+    let speakable = table.speakable
+        && (matches!(circumstances.encoding, "UTF8" | "SQL_ASCII")
+            || (table.schema.is_ascii() && table.name.is_ascii()));
     let in_reach = circumstances.server_version >= 140_000 || table.bytes <= WHOLE_TABLE_LIMIT;
     table.plain
         && table.heap
@@ -72,6 +73,7 @@ mod tests {
             oid: 1,
             schema: "public".into(),
             name: "t".into(),
+            speakable: true,
             plain: true,
             heap: true,
             unlogged: false,
@@ -93,6 +95,7 @@ mod tests {
         assert!(!is_ours(Table { heap: false, ..table() }, NOW));
         assert!(!is_ours(Table { member: true, ..table() }, NOW));
         assert!(!is_ours(Table { enum_hash: true, ..table() }, NOW));
+        assert!(!is_ours(Table { speakable: false, ..table() }, NOW));
     }
 
     #[test]

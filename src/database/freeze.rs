@@ -34,8 +34,10 @@ use crate::manifest::{self, DatabaseRecord};
 use crate::postgres::{self, Client, Programs};
 use crate::process::Running;
 
-/// A database is tried again until `lock_timeout` has passed so many times.
-const PATIENCE: u32 = 2;
+/// However little of `lock_timeout` is left, a lock is waited for this long.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
+/// pg_dump that ends with the same words so many times does not end because of what others do meanwhile.
+const SAME_WORDS: u32 = 3;
 /// How long a worker or pg_dump may wait for a lock that the keeper has already: only somebody's queued change keeps it from them.
 const FOLLOWER_WAIT: Duration = Duration::from_millis(100);
 /// pg_dump's own limit: it is ended long before, when it is seen waiting.
@@ -240,6 +242,8 @@ const SOMEBODY: &str = "somebody waits to change a table that is locked already"
 enum Failed {
     /// Somebody changed the tables: once more.
     Again(String),
+    /// pg_dump failed: because somebody changed what it looked at, or for good.
+    Program(Error),
     /// It cannot be done.
     ForGood(Error),
 }
@@ -265,13 +269,25 @@ async fn freeze_one(
         ours: Vec::new(),
         rest: None,
     };
-    let limit = site.clock.monotonic() + site.config.lock_timeout * PATIENCE;
+    // `lock_timeout` is for all attempts together: the repository stands still meanwhile.
+    let limit = site.clock.monotonic() + site.config.lock_timeout;
     let mut attempts = 0;
+    let (mut words, mut repeated) = (String::new(), 0);
     loop {
         attempts += 1;
-        let last = match attempt_freeze(site, &mut database, keeper_pid, with_rest).await {
+        let wait = limit.saturating_sub(site.clock.monotonic()).max(LEAST_WAIT);
+        let last = match attempt_freeze(site, &mut database, keeper_pid, with_rest, wait).await {
             Ok(()) => return Ok(database),
             Err(Failed::ForGood(error)) => return Err(error),
+            Err(Failed::Program(error)) => {
+                let now = error.to_string();
+                repeated = if now == words { repeated + 1 } else { 1 };
+                if repeated >= SAME_WORDS {
+                    return Err(error);
+                }
+                words.clone_from(&now);
+                now
+            }
             Err(Failed::Again(why)) => why,
         };
         undo(&mut database).await?;
@@ -297,8 +313,9 @@ async fn attempt_freeze(
     database: &mut FrozenDatabase,
     keeper_pid: i32,
     with_rest: bool,
+    wait: Duration,
 ) -> Result<(), Failed> {
-    lock_first(site, database, keeper_pid).await?;
+    lock_first(site, database, keeper_pid, wait).await?;
     let keeper = &database.keeper;
     let row = keeper.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await;
     database.snapshot = row
@@ -307,6 +324,9 @@ async fn attempt_freeze(
     let seen = catalog::tables(keeper, site.report.server_version).await?;
     if seen.iter().map(|table| table.oid).ne(database.tables.iter().map(|table| table.oid)) {
         return Err(Failed::Again("tables were created or dropped".to_owned()));
+    }
+    if changed_before_the_lock(keeper, &unspeakable(&seen)).await? {
+        return Err(Failed::Again("a table was truncated or rewritten".to_owned()));
     }
     let circumstances = Circumstances {
         server_version: site.report.server_version,
@@ -343,25 +363,60 @@ fn lock_statement(tables: &[&Table]) -> String {
     format!("LOCK TABLE {} IN ACCESS SHARE MODE;", names.join(", "))
 }
 
+fn unspeakable(tables: &[Table]) -> Vec<u32> {
+    tables.iter().filter(|table| !table.speakable).map(|table| table.oid).collect()
+}
+
+/// Locks tables whose names cannot be sent. This takes a snapshot first: [`changed_before_the_lock`] tells what came between.
+fn lock_by_oid(oids: &[u32]) -> String {
+    if oids.is_empty() {
+        return String::new();
+    }
+    let list = oids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!(
+        "DO $$ DECLARE t pg_catalog.oid; BEGIN FOREACH t IN ARRAY ARRAY[{list}]::pg_catalog.oid[] LOOP \
+           EXECUTE 'LOCK TABLE ONLY ' || t::pg_catalog.regclass || ' IN ACCESS SHARE MODE'; END LOOP; END $$;"
+    )
+}
+
+/// Whether a table was truncated or rewritten between the snapshot and its lock: it would be empty in the dump.
+async fn changed_before_the_lock(keeper: &Client, oids: &[u32]) -> Result<bool, Error> {
+    if oids.is_empty() {
+        return Ok(false);
+    }
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[]) \
+                 AND c.relfilenode <> coalesce(pg_catalog.pg_relation_filenode(c.oid), 0))";
+    let row = keeper.query_one(sql, &[&oids]).await.and_then(|row| row.try_get(0));
+    row.map_err(|error| keeper.failed("look at its tables", &error).into())
+}
+
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
 
 /// The keeper's locks, before its snapshot.
-async fn lock_first(site: &Site<'_>, database: &FrozenDatabase, keeper_pid: i32) -> Result<(), Failed> {
+async fn lock_first(
+    site: &Site<'_>,
+    database: &FrozenDatabase,
+    keeper_pid: i32,
+    wait: Duration,
+) -> Result<(), Failed> {
     let keeper = &database.keeper;
-    let wait = site.config.lock_timeout;
     let sql = format!(
-        "{BEGIN} SET LOCAL lock_timeout = {}; {}",
+        "{BEGIN} SET LOCAL lock_timeout = {}; {} {}",
         wait.as_millis().max(1),
-        lock_statement(&database.tables.iter().collect::<Vec<_>>())
+        lock_statement(&database.tables.iter().filter(|table| table.speakable).collect::<Vec<_>>()),
+        lock_by_oid(&unspeakable(&database.tables))
     );
     let (outcome, blockers) = blockers::watched(site.watch, keeper_pid, keeper.batch_execute(&sql)).await;
     let Err(error) = outcome else { return Ok(()) };
     match error.code().map(tokio_postgres::error::SqlState::code) {
         // undefined_table, invalid_schema_name, deadlock_detected
         Some("42P01" | "3F000" | "40P01") => Err(Failed::Again(postgres::cause_of(&error))),
-        Some("55P03") => {
-            Err(Error::Locked { dbname: database.info.name.clone(), waited: wait, blockers }.into())
+        Some("55P03") => Err(Error::Locked {
+            dbname: database.info.name.clone(),
+            waited: site.config.lock_timeout,
+            blockers,
         }
+        .into()),
         _ => Err(Error::from(keeper.failed("lock its tables", &error)).into()),
     }
 }
@@ -402,7 +457,7 @@ async fn start_rest(site: &Site<'_>, database: &mut FrozenDatabase) -> Result<()
             Err(Failed::Again(SOMEBODY.to_owned()))
         }
         // Somebody's change stood in the queue, or a view was dropped while pg_dump looked at it.
-        Err(error @ Error::Program { .. }) => Err(Failed::Again(error.to_string())),
+        Err(error @ Error::Program { .. }) => Err(Failed::Program(error)),
         Err(error) => Err(error.into()),
     }
 }

@@ -120,7 +120,10 @@ pub enum Error {
         blockers: String,
     },
     /// Tables were created, dropped or altered as fast as they were locked.
-    #[error("database {dbname:?}: no quiet snapshot in {attempts} attempts: {last}")]
+    #[error(
+        "database {dbname:?}: its tables did not stay as they are for a moment in {attempts} attempts (lock_timeout): {last}; see who \
+         changes them (pg_stat_activity), run at another time, or raise lock_timeout, which is to stay well below hold.max"
+    )]
     Restless {
         /// The database.
         dbname: String,

@@ -82,6 +82,7 @@ mod tests {
             oid,
             schema: "public".into(),
             name: format!("t{oid}"),
+            speakable: true,
             plain: true,
             heap: true,
             unlogged: false,
