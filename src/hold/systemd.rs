@@ -45,6 +45,10 @@ impl Unit {
         self.freezer == "frozen"
     }
 
+    fn needs_no_thaw(&self) -> bool {
+        self.is_stopped() || self.freezer == "running"
+    }
+
     fn is_stopped(&self) -> bool {
         matches!(self.active.as_str(), "inactive" | "failed")
     }
@@ -238,6 +242,10 @@ impl Release {
     }
 
     async fn one(&self, unit: &str) -> Result<(), Error> {
+        // systemd refuses to thaw what does not run: it was stopped by an operator, and stays so.
+        if self.thaw && show(&[unit.to_owned()]).await?.iter().all(Unit::needs_no_thaw) {
+            return Ok(());
+        }
         let verb = if self.thaw { "thaw" } else { "start" };
         Program::new(["systemctl", verb, "--", unit])
             .limit(START_LIMIT)
@@ -247,7 +255,7 @@ impl Release {
     }
 
     pub(super) fn limit(&self) -> Duration {
-        START_LIMIT * u32::try_from(self.units.len()).unwrap_or(u32::MAX).min(100)
+        (START_LIMIT + QUERY_LIMIT) * u32::try_from(self.units.len()).unwrap_or(u32::MAX).min(100)
     }
 }
 

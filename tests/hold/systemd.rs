@@ -21,7 +21,7 @@ stop) [ -f "$here/../slow" ] && echo "deactivating running" >"$state" || echo "i
 kill) echo "failed running" >"$state" ;;
 start) echo "active running" >"$state" ;;
 freeze) echo "active frozen" >"$state" ;;
-thaw) echo "active running" >"$state" ;;
+thaw) grep -q ^active "$state" || { echo "Unit is not active" >&2; exit 1; }; echo "active running" >"$state" ;;
 esac
 echo "$verb $unit" >>"$here/../log"
 "#;
@@ -119,6 +119,18 @@ fn units_are_started_in_the_opposite_order_and_only_those_that_ran() {
     run.expect("released");
     assert_eq!(units.state("worker.service"), "inactive running", "an operator had stopped it");
     assert_eq!(units.state("web.service"), "active running");
+}
+
+#[test]
+fn a_frozen_unit_that_an_operator_stopped_stays_stopped_and_does_not_hold_the_release_up() {
+    let units = Units::new("freeze");
+    let mut run = units.place.held();
+    units.set("web.service", "inactive running");
+    run.tell("release");
+    run.expect("released");
+    assert_eq!(units.state("web.service"), "inactive running");
+    assert_eq!(units.state("worker.service"), "active running");
+    assert!(!units.place.has_record());
 }
 
 #[test]
