@@ -36,7 +36,8 @@ pub async fn work() {
         "ununpack" => unpack(&client, duration).await,
         "forker" => {
             // What `system("tar ...")` leaves when its agent dies.
-            let seconds = duration.as_secs_f64().to_string();
+            // Not by way of f64: 5.137 would become 5.1370000000000005, which nobody looks for.
+            let seconds = format!("{}.{:03}", duration.as_secs(), duration.subsec_millis());
             let child =
                 std::process::Command::new("sleep").arg(seconds).spawn().expect("sleep can be started");
             tokio::time::sleep(duration / 2).await;

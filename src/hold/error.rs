@@ -191,6 +191,17 @@ pub enum Error {
         /// Why.
         source: Box<postgres::Error>,
     },
+    /// The database keeps silent.
+    #[error(
+        "{what}, gave no answer within {}s: see in pg_stat_activity and pg_locks who has it locked",
+        limit.as_secs()
+    )]
+    DatabaseSilent {
+        /// Which, and what it was asked.
+        what: String,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The run was cancelled.
     #[error("the run was cancelled while the repository was being paused")]
     Cancelled,

@@ -167,6 +167,53 @@ fn orphans_of_a_crashed_scheduler_are_waited_for() {
 }
 
 #[test]
+fn what_an_agent_left_behind_is_waited_for() {
+    let app = App::new(&["--agent-ms", "5137", "--poll-ms", "50"]);
+    app.fossology.queue("forker", 1);
+    app.fossology.wait_for_agents(1);
+    // The agent ends after the half of it, its child goes on to the end.
+    let child = || daykeep::process::all().unwrap().iter().any(|one| one.argv == ["sleep", "5.137"]);
+    wait_until("it has a child", child);
+    let run = app.place.run();
+    run.expect("held");
+    assert!(!child(), "the child of an agent still runs");
+    app.release(run);
+}
+
+#[test]
+fn what_an_agent_left_that_ended_unseen_is_waited_for() {
+    let app = App::new(&["--agent-ms", "8219", "--poll-ms", "50"]);
+    app.fossology.queue("forker", 1);
+    let child = || daykeep::process::all().unwrap().iter().any(|one| one.argv == ["sleep", "8.219"]);
+    wait_until("it has a child", child);
+    app.fossology.wait_for_agents(0);
+    assert!(child(), "the agent has ended before its child");
+    let run = app.place.run();
+    run.expect("held");
+    assert!(!child(), "the child of an agent still runs");
+    app.release(run);
+}
+
+#[test]
+fn a_database_that_keeps_silent_is_not_waited_for_for_ever() {
+    let app = App::new(&["--poll-ms", "600000"]);
+    let first = app.fossology.pid();
+    let mut psql = app.fossology.server.client("psql");
+    psql.args(["-X", "-q", "-d", DATABASE, "-c", "BEGIN; LOCK jobqueue; SELECT pg_sleep(60)"]);
+    let mut locker = psql.spawn().expect("psql");
+    app.fossology.wait_for("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'jobqueue'::regclass", "1");
+    let text = app.place.run().expect_error("DatabaseSilent");
+    assert!(
+        text.starts_with("database fossology, asked to read jobqueue, gave no answer within 15s"),
+        "{text}"
+    );
+    assert!(!app.place.has_record());
+    assert_eq!(app.fossology.pid(), first, "it was not stopped");
+    locker.kill().unwrap();
+    locker.wait().unwrap();
+}
+
+#[test]
 fn a_session_of_a_remote_agent_is_seen() {
     let app = App::new(&[]);
     app.configure("max = \"60s\"\ndrain = \"1s\"");

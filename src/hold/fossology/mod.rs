@@ -6,8 +6,8 @@
 //!
 //! Four proofs, all of them each time:
 //! 1. the connection that sent `stop` was closed, and the port refuses;
-//! 2. no process has `--scheduler_start` in its command line, and none is left of the process groups of those that had (zombies
-//!    do not count);
+//! 2. no process has `--scheduler_start` in its command line, and none is left of the process groups of those that were seen to have it,
+//!    nor of the scheduler's session (zombies do not count);
 //! 3. no session of an agent or the scheduler is in the database;
 //! 4. `jobqueue` is read: rows that have begun and not ended are stale after 1 to 3; their numbers are the evidence.
 //!
@@ -75,6 +75,7 @@ impl Fossology {
             return Err(Error::PausedJobs { jobs });
         }
         self.scheduler = Some(status.scheduler);
+        self.agents.remember_session(status.scheduler)?;
         Ok(Before::Running(ReleasePlan::Fossology(Release::new(
             &self.settings,
             status.scheduler,
