@@ -190,7 +190,7 @@ fn a_killed_daemon_releases_at_its_next_start_and_shows_the_job_failed() {
     repository.run();
     let (_, hold) = time_of_a_run(&repository);
     let mut random = Random::seeded(5);
-    let (mut died, mut paused) = (0, 0);
+    let (mut died, mut left_held) = (0, 0);
     for _ in 0..10 {
         let mut daemon = start_daemon(&repository);
         let jobs = repository.journal_file();
@@ -200,7 +200,7 @@ fn a_killed_daemon_releases_at_its_next_start_and_shows_the_job_failed() {
         });
         std::thread::sleep(random.part_of(hold));
         kill_run_and_guard(&repository, &mut daemon, &mut random);
-        paused += usize::from(repository.is_held());
+        left_held += usize::from(repository.is_held());
         let ended = repository.journal().contains("\"end\"");
         let mut daemon = start_daemon(&repository);
         let (status, told) = daemon::ask(&repository.socket(), "GET", &format!("/v1/jobs/{job}")).unwrap();
@@ -217,7 +217,7 @@ fn a_killed_daemon_releases_at_its_next_start_and_shows_the_job_failed() {
         kill(Pid::from_raw(i32::try_from(daemon.id()).unwrap()), Signal::SIGTERM).unwrap();
         assert!(daemon.wait().unwrap().success(), "{}", repository.surroundings());
     }
-    assert!(died >= 5 && paused >= 2, "{died} jobs died, {paused} left the repository held");
+    assert!(died >= 5 && left_held >= 2, "{died} jobs died, {left_held} left the repository held");
     finish(&repository);
 }
 
@@ -265,8 +265,8 @@ fn time_of_a_run(repository: &Repository) -> (Duration, Duration) {
     repository.run();
     let whole = begun.elapsed();
     let at = |step: &str| -> jiff::Timestamp {
-        let lines = repository.journal();
-        let mut lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let journal = repository.journal();
+        let mut lines = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let line = lines.find(|line| line["step"] == step).expect("every run has this step");
         line["at"].as_str().unwrap().parse().unwrap()
     };
@@ -286,7 +286,7 @@ fn kill_run_and_guard(repository: &Repository, run: &mut Child, random: &mut Ran
             let _ = kill(Pid::from_raw(guard), Signal::SIGKILL);
         }
     };
-    if random.next() % 2 == 0 {
+    if random.next().is_multiple_of(2) {
         kill_guards();
         kill_run(run);
     } else {

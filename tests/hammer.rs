@@ -30,7 +30,7 @@ use support::repository::{NAME, Repository};
 use support::scheduler::DATABASE;
 
 /// A scheduler that is busy, but not so busy that 50 runs cannot be waited for.
-const BUSY: [&str; 8] = ["--agent-ms", "60", "--files", "2", "--busy-ms", "500", "--poll-ms", "50"];
+const BUSY: [&str; 8] = ["--agent-ms", "60", "--files", "2", "--busy-ms", "1000", "--poll-ms", "50"];
 /// How many runs there are under the hammer.
 const RUNS: usize = 50;
 
@@ -50,8 +50,8 @@ fn fifty_days_kept_under_the_hammer_are_each_one_instant() {
         // And here the same is looked at without daykeep.
         repository.assert_days_are_whole();
         match number {
-            7 | RUNS => restore(&repository, &day, By::Script),
-            25 => restore(&repository, &day, By::Export),
+            7 | RUNS => restore(&repository, &day, &By::Script),
+            25 => restore(&repository, &day, &By::Export),
             _ => {}
         }
     }
@@ -69,7 +69,7 @@ enum By {
 }
 
 /// Restores a day into a server and directory of its own, without touching the repository, and looks at what is there.
-fn restore(repository: &Repository, day: &str, by: By) {
+fn restore(repository: &Repository, day: &str, by: &By) {
     let server = Server::start(None);
     let day = repository.days_dir().join(day);
     let files = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ fn assert_one_instant(server: &Server, trees: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_before_the_database_are_caught_by_the_cross_check() {
     let parts = Parts::new();
-    let (released, frozen, day) = parts.take(Order::FilesFirst).await;
+    let (released, frozen, day) = parts.take(&Order::FilesFirst).await;
     let told = cross_check(&parts.check, &frozen, &day, &parts.context).await;
     let Err(run::Error::FilesMissing { missing, rows, examples, .. }) = &told else {
         panic!("not caught: {told:?}")
@@ -169,7 +169,7 @@ async fn files_before_the_database_are_caught_by_the_cross_check() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_before_the_files_passes_the_cross_check() {
     let parts = Parts::new();
-    let (_released, frozen, day) = parts.take(Order::DatabaseFirst).await;
+    let (_released, frozen, day) = parts.take(&Order::DatabaseFirst).await;
     let record = cross_check(&parts.check, &frozen, &day, &parts.context).await.expect("every file is there");
     assert_eq!(record.missing, 0);
     assert!(record.rows > 0);
@@ -210,7 +210,7 @@ impl Parts {
     }
 
     /// The freeze with uploads between its two halves, and the tree of the day that comes of it.
-    async fn take(&self, order: Order) -> (hold::ReleasedHold, Frozen, DayTree) {
+    async fn take(&self, order: &Order) -> (hold::ReleasedHold, Frozen, DayTree) {
         let day = self.repository.path("day");
         std::fs::create_dir_all(day.join("trees")).unwrap();
         let server = self.configured.database.as_ref().expect("a database");

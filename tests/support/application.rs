@@ -58,7 +58,7 @@ impl Application {
             format!("{} application_name=web", repository.fossology.server.connection_string(DATABASE));
         let counts = application.uploads.clone();
         application
-            .work(&string, 100, counts, async move |client, number| upload(client, &files, number).await);
+            .work(&string, 150, counts, async move |client, number| upload(client, &files, number).await);
         let counts = application.moves.clone();
         application.work(&string, 20, counts, async |client, number| move_amount(client, number).await);
         let counts = application.tables.clone();
