@@ -81,6 +81,13 @@ async fn units(settings: &config::SystemdHold) -> Vec<Finding> {
             bad(format!("{trigger} can start {} during the hold: add it to the units of the hold", unit.name))
         }));
     }
+    match (settings.action, systemd::stopped_with(&units).await) {
+        (config::SystemdAction::Freeze, _) => {}
+        (config::SystemdAction::Stop, Ok(others)) => findings.extend(
+            others.iter().map(|other| good(format!("{} is stopped and started with them", other.name))),
+        ),
+        (config::SystemdAction::Stop, Err(error)) => findings.push(bad(error.to_string())),
+    }
     findings
 }
 

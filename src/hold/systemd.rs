@@ -2,8 +2,11 @@
 //!
 //! `systemctl stop --no-block` only queues the job: how long the units may take is `hold.drain`'s business, not systemctl's. A
 //! `start` replaces a stop that is still queued, so that the release need not wait for it.
+//!
+//! A stop takes along what requires the unit or is part of it, and a start does not bring that back: such units are held as if they
+//! were configured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,7 +37,12 @@ pub(super) struct Unit {
     pub(super) freezer: String,
     pub(super) cgroup: String,
     pub(super) triggered_by: Vec<String>,
+    /// What systemd stops with it, and does not start with it again.
+    pub(super) stopped_with: Vec<String>,
 }
+
+/// How others may hang on a unit so that they are stopped with it (systemd.unit(5)).
+const STOPPED_WITH: [&str; 5] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"];
 
 impl Unit {
     fn runs(&self) -> bool {
@@ -60,6 +68,7 @@ pub(super) async fn show(units: &[String]) -> Result<Vec<Unit>, Error> {
     for name in units {
         let program = Program::new(["systemctl", "show", "--no-pager"])
             .arg("--property=LoadState,ActiveState,FreezerState,ControlGroup,TriggeredBy")
+            .arg(format!("--property={}", STOPPED_WITH.join(",")))
             .arg("--")
             .arg(name)
             .limit(QUERY_LIMIT);
@@ -76,19 +85,40 @@ pub(super) async fn show(units: &[String]) -> Result<Vec<Unit>, Error> {
 fn parse_show(name: &str, text: &str) -> Unit {
     let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
     let field = |key: &str| fields.get(key).copied().unwrap_or_default().to_owned();
+    let words = |key| field(key).split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
     Unit {
         name: name.to_owned(),
         load: field("LoadState"),
         active: field("ActiveState"),
         freezer: field("FreezerState"),
         cgroup: field("ControlGroup"),
-        triggered_by: field("TriggeredBy").split_ascii_whitespace().map(str::to_owned).collect(),
+        triggered_by: words("TriggeredBy"),
+        stopped_with: STOPPED_WITH.iter().flat_map(|key| words(key)).collect(),
     }
+}
+
+/// Running units that systemd would stop with these, the furthest first; none of them is among these. Targets are left to themselves: to start
+/// one starts all that it wants, what an operator has stopped too.
+pub(super) async fn stopped_with(units: &[Unit]) -> Result<Vec<Unit>, Error> {
+    let mut found: Vec<Unit> = Vec::new();
+    let mut next = units.to_vec();
+    while !next.is_empty() {
+        let known = |name: &String| units.iter().chain(&found).chain(&next).any(|unit| unit.name == *name);
+        let names = next.iter().filter(|unit| unit.runs()).flat_map(|unit| &unit.stopped_with);
+        let names: BTreeSet<String> =
+            names.filter(|name| !name.ends_with(".target") && !known(name)).cloned().collect();
+        let more = show(&Vec::from_iter(names)).await?;
+        next = more.into_iter().filter(Unit::runs).collect();
+        found.splice(0..0, next.iter().cloned());
+    }
+    Ok(found)
 }
 
 pub(super) struct Systemd {
     settings: SystemdHold,
     token: String,
+    /// The configured units, and before them those that are stopped with them.
+    units: Vec<String>,
     /// The control groups that the units had while they ran: systemd forgets them when it stops a unit.
     cgroups: Vec<String>,
     /// The units that ran, in the order in which they are stopped.
@@ -97,16 +127,21 @@ pub(super) struct Systemd {
 
 impl Systemd {
     pub(super) fn new(settings: SystemdHold, token: String) -> Self {
-        Self { settings, token, cgroups: Vec::new(), ran: Vec::new() }
+        let units = settings.units.clone();
+        Self { settings, token, units, cgroups: Vec::new(), ran: Vec::new() }
     }
 
     async fn look_now(&mut self) -> Result<Before, Error> {
-        let units = show(&self.settings.units).await?;
+        let mut units = show(&self.settings.units).await?;
         if let Some(unknown) = units.iter().find(|unit| unit.load == "not-found") {
             let what = format!("systemd, asked for {},", unknown.name);
             return Err(Error::Answer { what, answer: "there is no such unit".to_owned() });
         }
         let freeze = self.settings.action == SystemdAction::Freeze;
+        if !freeze {
+            units.splice(0..0, stopped_with(&units).await?);
+        }
+        self.units = units.iter().map(|unit| unit.name.clone()).collect();
         let ran = units.iter().filter(|unit| unit.runs() && !(freeze && unit.is_frozen()));
         self.ran = ran.clone().map(|unit| unit.name.clone()).collect();
         self.cgroups = ran.map(|unit| unit.cgroup.clone()).filter(|group| !group.is_empty()).collect();
@@ -138,7 +173,7 @@ impl Systemd {
         let freeze = self.settings.action == SystemdAction::Freeze;
         let mut busy = Vec::new();
         let mut idle = Vec::new();
-        for unit in show(&self.settings.units).await? {
+        for unit in show(&self.units).await? {
             match (freeze && unit.is_frozen(), unit.is_stopped()) {
                 (true, _) => idle.push(format!("{} is frozen", unit.name)),
                 (false, true) => idle.push(format!("{} is {}", unit.name, unit.active)),
@@ -217,7 +252,7 @@ impl Adapter for Systemd {
     }
 
     fn pause_limit(&self) -> Duration {
-        QUERY_LIMIT * u32::try_from(self.settings.units.len()).unwrap_or(u32::MAX).min(100)
+        QUERY_LIMIT * u32::try_from(self.units.len()).unwrap_or(u32::MAX).min(100)
     }
 }
 
@@ -266,10 +301,12 @@ mod tests {
     #[test]
     fn a_unit_is_read() {
         let text = "LoadState=loaded\nActiveState=active\nFreezerState=running\n\
-                    ControlGroup=/system.slice/a.service\nTriggeredBy=a.socket b.timer\n";
+                    ControlGroup=/system.slice/a.service\nTriggeredBy=a.socket b.timer\n\
+                    RequiredBy=multi-user.target\nConsistsOf=w@1.service\n";
         let unit = parse_show("a.service", text);
         assert!(unit.runs() && !unit.is_frozen() && !unit.is_stopped());
         assert_eq!(unit.cgroup, "/system.slice/a.service");
         assert_eq!(unit.triggered_by, ["a.socket", "b.timer"]);
+        assert_eq!(unit.stopped_with, ["multi-user.target", "w@1.service"]);
     }
 }

@@ -16,8 +16,10 @@ show)
     if [ -f "$state" ]; then echo LoadState=loaded; else echo LoadState=not-found; fi
     read -r active freezer <"$state" 2>/dev/null || { active=inactive; freezer=running; }
     echo "ActiveState=$active"; echo "FreezerState=$freezer"; echo "ControlGroup="
-    echo "TriggeredBy=$(cat "$here/../triggers" 2>/dev/null)" ;;
-stop) [ -f "$here/../slow" ] && echo "deactivating running" >"$state" || echo "inactive running" >"$state" ;;
+    echo "TriggeredBy=$(cat "$here/../triggers" 2>/dev/null)"
+    echo "RequiredBy=multi-user.target"; echo "ConsistsOf=$(cat "$here/../parts-of-$unit" 2>/dev/null)" ;;
+stop) for part in $(cat "$here/../parts-of-$unit" 2>/dev/null); do echo "inactive running" >"$here/$part"; done
+    [ -f "$here/../slow" ] && echo "deactivating running" >"$state" || echo "inactive running" >"$state" ;;
 kill) echo "failed running" >"$state" ;;
 start) echo "active running" >"$state" ;;
 freeze) echo "active frozen" >"$state" ;;
@@ -131,6 +133,27 @@ fn a_frozen_unit_that_an_operator_stopped_stays_stopped_and_does_not_hold_the_re
     assert_eq!(units.state("web.service"), "inactive running");
     assert_eq!(units.state("worker.service"), "active running");
     assert!(!units.place.has_record());
+}
+
+#[test]
+fn what_systemd_stops_along_is_started_again_if_it_ran() {
+    let units = Units::new("stop");
+    fs::write(units.place.path("parts-of-web.service"), "mailer.service idle.service").unwrap();
+    fs::write(units.place.path("parts-of-mailer.service"), "web.service queue.service").unwrap();
+    units.set("mailer.service", "active running");
+    units.set("queue.service", "active running");
+    units.set("idle.service", "inactive running");
+    let texts = format!("{:?}", units.place.probe());
+    assert!(texts.contains("mailer.service is stopped and started with them"), "{texts}");
+    let mut run = units.place.held();
+    assert_eq!(units.state("queue.service"), "inactive running");
+    run.tell("release");
+    run.expect("released");
+    assert_eq!(units.state("mailer.service"), "active running");
+    assert_eq!(units.state("queue.service"), "active running");
+    assert_eq!(units.state("idle.service"), "inactive running", "an operator had stopped it");
+    assert!(units.runs());
+    assert!(!units.log().iter().any(|line| line.contains("multi-user.target")), "{:?}", units.log());
 }
 
 #[test]
