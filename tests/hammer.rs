@@ -185,8 +185,9 @@ enum Order {
 
 /// The parts that a run puts together, put together by hand.
 struct Parts {
-    repository: Repository,
+    /// Dropped first: it ends before its server does.
     application: Application,
+    repository: Repository,
     configured: config::Repository,
     check: Check,
     context: Context,
@@ -205,7 +206,7 @@ impl Parts {
                 clock: Arc::new(SystemClock::new()),
             };
             let check = configured.checks["files"].clone();
-            Self { repository, application, configured, check, context }
+            Self { application, repository, configured, check, context }
         })
     }
 
