@@ -869,6 +869,22 @@ fn a_disk_without_inodes_costs_no_day() {
     assert_eq!(locked.days(night(1)).unwrap().good, [first]);
 }
 
+#[test]
+fn a_read_only_mount_is_told_with_what_to_do() {
+    let Some(small) = Small::mount("size=1m") else { return };
+    let vault = Vault::create(&small.0, REPOSITORY).unwrap();
+    let mut mount = Command::new("mount");
+    assert!(mount.args(["-o", "remount,ro"]).arg(&small.0).status().unwrap().success());
+    let fresh = Vault::create(&small.0, "another").unwrap_err();
+    let there = vault.lock("a test", start()).unwrap_err();
+    for (error, name) in [(fresh, "another"), (there, REPOSITORY)] {
+        let path = small.0.join(name);
+        let told = format!("the vault {} is read-only here: mount it read-write; ", path.display());
+        assert!(error.to_string().starts_with(&told), "{error}");
+        assert!(error.to_string().contains("ReadWritePaths="), "{error}");
+    }
+}
+
 // What differs.
 
 #[test]

@@ -1,6 +1,6 @@
 //! What can go wrong with a vault.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -20,6 +20,18 @@ pub enum Error {
     NoRoot {
         /// The directory.
         root: PathBuf,
+    },
+    /// The file system refuses to be written.
+    #[error(
+        "the vault {} is read-only here: mount it read-write; under systemd, name it in the unit's ReadWritePaths= \
+         (`systemctl edit daykeep`)",
+        path.display()
+    )]
+    ReadOnly {
+        /// The vault.
+        path: PathBuf,
+        /// What was refused.
+        source: fs::Error,
     },
     /// Another process has the lock.
     #[error("the vault {} is locked by {holder}{}", path.display(), ago(since.as_ref()))]
@@ -87,6 +99,16 @@ impl Error {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled)
+    }
+
+    /// What a failed write says of the vault.
+    pub(super) fn of_write(vault: &Path, error: fs::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::ReadOnlyFilesystem => {
+                Self::ReadOnly { path: vault.to_owned(), source: error }
+            }
+            _ => Self::File(error),
+        }
     }
 }
 

@@ -39,10 +39,11 @@ impl Vault {
     /// left them behind the days.
     ///
     /// # Errors
-    /// [`Error::Locked`] names the process that has it.
+    /// [`Error::Locked`] names the process that has it, [`Error::ReadOnly`] tells what to do about a read-only mount.
     pub fn lock(&self, holder: &str, now: Timestamp) -> Result<Locked, Error> {
         let path = self.path().join(".lock");
-        let Some(mut file) = fs::lock_file(&path)? else {
+        let opened = fs::lock_file(&path).map_err(|error| Error::of_write(self.path(), error))?;
+        let Some(mut file) = opened else {
             return Err(self.held());
         };
         let text = serde_json::to_vec(&Holder { holder: holder.to_owned(), since: now })

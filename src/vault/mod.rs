@@ -72,7 +72,7 @@ impl Vault {
     /// the days must not fill the disk below it.
     ///
     /// # Errors
-    /// `root` is missing, or the directories cannot be created.
+    /// `root` is missing or read-only, or the directories cannot be created.
     pub fn create(root: &Path, repository: &str) -> Result<Self, Error> {
         if !root.is_dir() {
             return Err(Error::NoRoot { root: root.to_owned() });
@@ -80,7 +80,7 @@ impl Vault {
         let vault = Self::at(root, repository);
         for directory in [vault.path.clone(), vault.days_path()] {
             if !directory.is_dir() {
-                fs::create_dir_durable(&directory)?;
+                fs::create_dir_durable(&directory).map_err(|error| Error::of_write(&vault.path, error))?;
                 fs::set_mode(&directory, 0o750)?;
             }
         }

@@ -1,24 +1,49 @@
 #!/usr/bin/env bash
 # daykeepd under a real systemd, booted in a container of its own: installed by `make install`, held by `systemctl`, killed,
-# hung, reloaded, and shut out of what its unit does not let it write. Needs root. Prints one line a step; the last is "systemd: ok".
+# hung, reloaded, and shut out of what its unit does not let it write. Prints one line a step; the last is "systemd: ok".
 #
 # run.sh TARGET_DIR: where cargo put daykeep and daykeepd, e.g. target/debug
+#
+# Ends with 77 where no container can be booted: not root, or root without the right to mount and to make cgroups.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 programs=$(cd "$1" && pwd)
 cache=$top/target/rootfs
-work=$(mktemp -d /var/tmp/daykeep-systemd.XXXXXX)
 machine=dk$$
+unset NOTIFY_SOCKET DAYKEEP_CONFIG DAYKEEP_LOG
+
+say() { echo "systemd: $*"; }
+cannot() {
+    say "skipped: $*"
+    exit 77
+}
+[ "$(id -u)" = 0 ] || cannot "not root, and a container boots as root only"
+unshare --mount true 2>/dev/null || cannot "this root may not mount (a container without CAP_SYS_ADMIN?)"
+# The container gets a group in each hierarchy that systemd uses: one of cgroup v2, or two beside the controllers of v1.
+hierarchies=()
+for hierarchy in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+    [ ! -e "$hierarchy/cgroup.procs" ] || hierarchies+=("$hierarchy")
+done
+[ ${#hierarchies[@]} -gt 0 ] || hierarchies=(/sys/fs/cgroup)
+for hierarchy in "${hierarchies[@]}"; do
+    mkdir "$hierarchy/$machine" 2>/dev/null || cannot "$hierarchy cannot be written"
+    rmdir "$hierarchy/$machine"
+done
+for tool in systemd-nspawn debootstrap nsenter pgrep jq; do
+    command -v "$tool" >/dev/null || { say "FAILED: there is no $tool: setup/tools.sh installs it"; exit 1; }
+done
+
+work=$(mktemp -d /var/tmp/daykeep-systemd.XXXXXX)
 nspawn=
 leader=
 
-say() { echo "systemd: $*"; }
+inside() { nsenter -t "$leader" -a "$@"; }
 fail() {
     say "FAILED: $*"
-    inside journalctl --no-pager -u daykeep -n 60 2>/dev/null || tail -n 40 "$work/console.log"
+    { [ -n "$leader" ] && inside journalctl --no-pager -u daykeep -n 60; } 2>/dev/null ||
+        tail -n 40 "$work/console.log"
     exit 1
 }
-inside() { nsenter -t "$leader" -a "$@"; }
 
 finish() {
     if [ -n "$nspawn" ] && kill -0 "$nspawn" 2>/dev/null; then
@@ -28,10 +53,11 @@ finish() {
             sleep 0.1
         done
         kill -KILL "$nspawn" 2>/dev/null || true
+        wait "$nspawn" 2>/dev/null || true
     fi
     umount "$work/root" 2>/dev/null || true
-    for hierarchy in systemd unified; do
-        find "/sys/fs/cgroup/$hierarchy/$machine" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    for hierarchy in "${hierarchies[@]}"; do
+        find "$hierarchy/$machine" -depth -type d -exec rmdir {} \; 2>/dev/null || true
     done
     rm -rf "$work"
 }
@@ -48,18 +74,23 @@ wait_for() { # wait_for SECONDS WHAT COMMAND...: until the command succeeds
 }
 
 # A root file system, made once and never written to: the container works on an overlay.
+mkdir -p "$top/target"
+exec 9>"$cache.lock"
+flock 9
 if [ ! -e "$cache/.complete" ]; then
     rm -rf "$cache"
     say "making a root file system (once)"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,procps \
-        "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$cache" >"$work/debootstrap.log" 2>&1 ||
-        { tail -n 5 "$work/debootstrap.log"; exit 1; }
+    suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,procps "$suite" "$cache" >"$work/debootstrap.log" 2>&1 ||
+        { tail -n 5 "$work/debootstrap.log"; fail "debootstrap"; }
     touch "$cache/.complete"
 fi
+flock -u 9
 mkdir "$work/upper" "$work/scratch" "$work/root" "$work/srv"
 mount -t overlay overlay -o "lowerdir=$cache,upperdir=$work/upper,workdir=$work/scratch" "$work/root"
 
-make -s -C "$top" install DESTDIR="$work/root" PROGRAMS="$programs" >/dev/null
+make -s -C "$top" install DESTDIR="$work/root" PROGRAMS="$programs" >/dev/null 2>"$work/install.log" ||
+    { cat "$work/install.log"; fail "make install"; }
 say "installed by make install"
 
 cat >"$work/root/etc/systemd/system/app.service" <<'UNIT'
@@ -68,13 +99,13 @@ ExecStart=/bin/sh -c 'while :; do date +%%N >/srv/data/now; sleep 0.05; done'
 UNIT
 mkdir -p "$work/srv/data/sub" "$work/srv/vault"
 for n in 1 2 3; do echo "file $n" >"$work/srv/data/sub/$n"; done
-configure() { # configure PROVE_SECONDS VAULT
+configure() { # configure VAULT HOLD: the rest of the name of the hold's table, and the table
     cat >"$work/root/etc/daykeep/daykeep.toml" <<TOML
 [repository.app]
-vault = "$2"
+vault = "$1"
 [repository.app.hold]
 max = "60s"
-[repository.app.hold.$3
+[repository.app.hold.$2
 [repository.app.tree.data]
 path = "/srv/data"
 TOML
@@ -85,7 +116,7 @@ slowly='command]
 pause = ["systemctl", "stop", "app.service"]
 prove = ["sleep", "20"]
 release = ["systemctl", "start", "app.service"]'
-configure - /srv/vault "$by_units"
+configure /srv/vault "$by_units"
 mkdir -p "$work/root/etc/systemd/system/daykeep.service.d"
 cat >"$work/root/etc/systemd/system/daykeep.service.d/vault.conf" <<'UNIT'
 [Service]
@@ -94,12 +125,16 @@ WatchdogSec=4
 RestartSec=1
 UNIT
 
-for hierarchy in systemd unified; do
-    mkdir -p "/sys/fs/cgroup/$hierarchy/$machine"
-    echo $$ >"/sys/fs/cgroup/$hierarchy/$machine/cgroup.procs"
-done
-SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -q -D "$work/root" --bind="$work/srv:/srv" --boot --register=no \
-    --keep-unit --private-network --console=pipe --machine="$machine" </dev/null >"$work/console.log" 2>&1 &
+# In a subshell, so that this script stays where it was. nspawn's own filter knows no fanotify, which the unit allows.
+(
+    for hierarchy in "${hierarchies[@]}"; do
+        mkdir "$hierarchy/$machine"
+        echo "$BASHPID" >"$hierarchy/$machine/cgroup.procs"
+    done
+    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 exec systemd-nspawn -q -D "$work/root" --bind="$work/srv:/srv" --boot \
+        --register=no --keep-unit --private-network --console=pipe --machine="$machine" \
+        --system-call-filter="fanotify_init fanotify_mark open_by_handle_at" 9>&-
+) </dev/null >"$work/console.log" 2>&1 &
 nspawn=$!
 for _ in $(seq 100); do
     leader=$(pgrep -P "$nspawn" -x systemd || true)
@@ -111,79 +146,100 @@ booted() { inside systemctl is-system-running | grep -qE 'running|degraded'; }
 wait_for 60 "the container did not boot" booted
 say "booted"
 
+property() { inside systemctl show -P "$1" "${2:-daykeep.service}"; }
 inside systemd-sysusers
 inside systemd-tmpfiles --create
 inside getent group daykeep >/dev/null || fail "sysusers made no group daykeep"
-inside systemd-analyze verify /usr/lib/systemd/system/daykeep.service || fail "the unit does not verify"
+inside systemd-analyze verify --man=no /usr/lib/systemd/system/daykeep.service || fail "the unit does not verify"
+inside test -s /usr/share/man/man1/daykeep.1 || fail "the manual that the unit names is not installed"
 inside systemctl start app.service
 inside systemctl start daykeep.service || fail "the unit did not start"
 inside systemctl is-active -q daykeep.service || fail "the unit is not active"
-say "started: $(inside systemctl show -P StatusText daykeep.service)"
+say "started: $(property StatusText)"
 [ "$(inside stat -c '%a %G' /run/daykeep/daykeep.sock)" = "660 daykeep" ] || fail "the socket's mode or group"
+[ "$(inside stat -c '%a %U' /var/lib/daykeep)" = "700 root" ] || fail "the state directory's mode or owner"
 
-days() { inside daykeep list app --json | grep -o '"name": *"[^"]*"' | wc -l; }
-run_by_daemon() {
-    local job
-    job=$(inside daykeep run app --detach --json | grep -o '"id": *[0-9]*' | head -n 1 | tr -dc 0-9)
-    inside daykeep watch "$job"
-}
-started=$(inside systemctl show -P ActiveEnterTimestampMonotonic app.service)
-run_by_daemon || fail "a run by the daemon failed"
+days() { inside daykeep list app --json | jq '.repositories[0].days | length'; }
+detach() { inside daykeep run app --detach --json | jq .job.id; }
+run_by_daemon() { inside daykeep watch "$(detach)"; }
+journal() { inside journalctl --no-pager -o cat -u daykeep "$@"; }
+started=$(property ActiveEnterTimestampMonotonic app.service)
+run_by_daemon >"$work/out" 2>&1 || { cat "$work/out"; fail "a run by the daemon failed"; }
 inside systemctl is-active -q app.service || fail "app was not started again"
-[ "$started" != "$(inside systemctl show -P ActiveEnterTimestampMonotonic app.service)" ] || fail "app was never stopped"
+[ "$started" != "$(property ActiveEnterTimestampMonotonic app.service)" ] || fail "app was never stopped"
 [ "$(days)" = 1 ] || fail "no day was kept"
+! grep -q 'Operation not permitted' "$work/out" || { cat "$work/out"; fail "the sandbox refuses what a run needs"; }
 say "a day was kept: app stopped and started by its unit"
 
-pid=$(inside systemctl show -P MainPID daykeep.service)
+inside journalctl --flush --sync
+journal | grep -q '^app: kept ' || fail "the journal does not tell of the day"
+[ "$(journal -o json | jq -rs 'map(select(.MESSAGE | startswith("app: kept "))) | .[0].F_REPOSITORY')" = app ] ||
+    fail "the journal's entry does not name the repository in a field"
+say "journal: $(journal | grep '^app: kept ')"
+
+pid=$(property MainPID)
 echo 'nonsense = 1' >>"$work/root/etc/daykeep/daykeep.toml"
 inside systemctl reload daykeep.service || true
 inside systemctl is-active -q daykeep.service || fail "a broken file took the daemon down"
-configure - /srv/vault "$slowly"
+refused() { property StatusText | grep -q 'refused.*nonsense'; }
+wait_for 10 "the status does not tell of the broken file" refused
+configure /srv/vault "$slowly"
 inside systemctl reload daykeep.service || fail "the reload of a good file failed"
-[ "$pid" = "$(inside systemctl show -P MainPID daykeep.service)" ] || fail "a reload started another process"
+[ "$pid" = "$(property MainPID)" ] || fail "a reload started another process"
 say "reloaded: a broken file changed nothing, a good one is in force"
 
-# Killed inside the hold: the guard dies with the unit, and ExecStopPost releases.
-inside daykeep run app --detach >/dev/null
 stopped() { ! inside systemctl is-active -q app.service; }
 running() { inside systemctl is-active -q app.service; }
+restarted() { inside systemctl is-active -q daykeep.service; }
+holding() { property StatusText | grep -q '^app: hold'; }
+guards() { inside pgrep -f '^[^ ]*daykeep guard '; }
+
+# Killed inside the hold, and the guard cannot act: it is stopped, and dies with the unit. ExecStopPost releases.
+job=$(detach)
 wait_for 20 "the hold did not begin" stopped
+wait_for 10 "the status line does not tell of the hold" holding
+say "status: $(inside systemctl status daykeep.service | grep 'Status:' | sed 's/^ *//')"
+guard=$(guards) || fail "the hold has no guard"
+inside kill -STOP "$guard"
 inside kill -KILL "$pid"
 wait_for 30 "app stays held after SIGKILL of the daemon" running
-restarted() { inside systemctl is-active -q daykeep.service; }
 wait_for 30 "the daemon was not restarted" restarted
-inside daykeep status app --json | grep -q 'died' || fail "the killed job is not shown as such"
+! inside kill -0 "$guard" 2>/dev/null || fail "the guard outlived its unit"
+inside daykeep status app --json | jq -e --argjson job "$job" '.repositories[0].last_attempt
+    | .id == $job and .state == "failed" and (.error | contains("died during hold"))' >/dev/null ||
+    fail "the killed job is not shown as such"
 [ "$(days)" = 1 ] || fail "half a day is listed"
-say "killed inside the hold: released, restarted, the job is shown failed"
+say "killed inside the hold: released by ExecStopPost, restarted, the job is shown failed"
 
 # Stopped by an admin inside the hold.
-inside daykeep run app --detach >/dev/null
+detach >/dev/null
 wait_for 20 "the hold did not begin" stopped
 inside systemctl stop daykeep.service
 running || fail "app stays held after systemctl stop"
-[ "$(inside systemctl show -P Result daykeep.service)" = success ] || fail "systemctl stop is not a success"
+[ "$(property Result)" = success ] || fail "systemctl stop is not a success"
 inside systemctl start daykeep.service
 say "stopped inside the hold: released first"
 
 # Hung: the watchdog ends it.
-pid=$(inside systemctl show -P MainPID daykeep.service)
+pid=$(property MainPID)
 inside kill -STOP "$pid"
 other() {
     local now
-    now=$(inside systemctl show -P MainPID daykeep.service)
+    now=$(property MainPID)
     [ "$now" != 0 ] && [ "$now" != "$pid" ] && restarted
 }
 wait_for 40 "the watchdog did not restart a hung daemon" other
+journal | grep -q "Failed with result 'watchdog'" || fail "something else than the watchdog ended it"
 say "hung: restarted by the watchdog"
 
 # Shut out of what the unit does not name.
 mkdir -p "$work/srv/elsewhere"
-configure - /srv/elsewhere "$by_units"
+configure /srv/elsewhere "$by_units"
 inside systemctl reload daykeep.service
 if run_by_daemon >"$work/out" 2>&1; then fail "wrote outside ReadWritePaths"; fi
-grep -qi 'read-only' "$work/out" || { cat "$work/out"; fail "the error does not say why"; }
+grep -q '/srv/elsewhere.*ReadWritePaths' "$work/out" || { cat "$work/out"; fail "the error does not say why"; }
 running || fail "app stays held after a failed run"
-say "a vault that the unit does not name is refused: $(grep -i -m1 'read-only' "$work/out")"
+say "a vault that the unit does not name is refused: $(grep -m1 ReadWritePaths "$work/out")"
 
-inside systemd-analyze security --no-pager daykeep.service | tail -n 1
+inside systemd-analyze security --no-pager daykeep.service | tail -n 1 | sed 's/^[^O]*//'
 say "ok"
