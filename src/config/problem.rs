@@ -1,5 +1,6 @@
 //! What is wrong with a configuration file, and where.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -155,7 +156,10 @@ impl Report {
         let path = self.path.display().to_string();
         let renderer = renderer(coloured);
         let mut all = String::new();
-        for fault in &self.faults {
+        for (index, fault) in self.faults.iter().enumerate() {
+            if index > 0 {
+                all.push('\n');
+            }
             let group = Level::ERROR
                 .primary_title(&fault.message)
                 .element(
@@ -165,10 +169,13 @@ impl Report {
                 )
                 .elements(fault.help.iter().map(|help| Level::HELP.message(help)));
             all.push_str(&renderer.render(&[group]));
-            all.push_str("\n\n");
+            all.push('\n');
         }
-        all.push_str(&self.to_string());
-        all.push('\n');
+        // One was told already; of many, how many there are must not need scrolling up.
+        if let count @ 2.. = self.faults.len() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(all, "\n{path} has {count} errors");
+        }
         all
     }
 }
