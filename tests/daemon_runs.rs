@@ -8,6 +8,7 @@ mod harness;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -144,6 +145,102 @@ fn a_killed_daemon_leaves_nothing_held_and_a_failed_job() {
     let next = start(&daemon);
     assert!(next > id);
     assert_eq!(finished(&daemon, next)["state"], "succeeded", "and the next run is as ever");
+}
+
+#[test]
+fn what_a_run_in_the_foreground_does_is_shown_as_it_happens() {
+    let place = Place::new();
+    place.configure(&place.small("", UNTIL_IDLE));
+    let daemon = place.start();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_daykeep"))
+        .args(["run", "small", "--config"])
+        .arg(place.path("daykeep.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the pause", || place.trace().contains("pause"));
+    let status = daemon.until("/v1/status", "the hold of another process", |status| status["held"] == true);
+    let small = &status["repositories"][0];
+    assert_eq!(small["held"], true);
+    assert_eq!(
+        (&small["running"]["phase"], &small["running"]["held"]),
+        (&"hold".into(), &true.into()),
+        "{small:#}"
+    );
+    let id = small["running"]["id"].as_u64().unwrap();
+    assert!(daemon.ask("GET", "/metrics").1.contains("daykeep_paused{repository=\"small\"} 1.0"));
+    let told = Command::new(env!("CARGO_BIN_EXE_daykeep"))
+        .args(["status", "--config"])
+        .arg(place.path("daykeep.toml"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("held          YES") && told.contains(&format!("job {id} since")), "{told}");
+    let (status, answer) = daemon.post(&format!("/v1/jobs/{id}/cancel"));
+    assert_eq!((status, answer["error"]["code"].as_str()), (409, Some("not_ours")), "{answer:#}");
+    assert!(run.try_wait().unwrap().is_none());
+
+    fs::write(place.path("idle"), "").unwrap();
+    assert!(run.wait().unwrap().success());
+    let done = |status: &Value| status["repositories"][0]["last_success"]["id"].as_u64() == Some(id);
+    let status = daemon.until("/v1/status", "the success of another process", done);
+    let small = &status["repositories"][0];
+    assert_eq!((&status["held"], &small["running"]), (&false.into(), &Value::Null), "{status:#}");
+    assert_eq!(small["last_attempt"]["id"].as_u64(), Some(id));
+    let day = &small["last_success"]["day"];
+    assert!(
+        day.is_string() && small["newest_day"]["name"] == *day,
+        "the vault was looked at anew: {small:#}"
+    );
+    assert_eq!(daemon.get("/v1/jobs")["jobs"][0]["state"], "succeeded");
+    assert_eq!(daemon.get(&format!("/v1/jobs/{id}"))["job"]["day"], *day);
+    let metrics = daemon.ask("GET", "/metrics").1;
+    assert!(metrics.contains("daykeep_last_attempt_success{repository=\"small\"} 1.0"), "{metrics}");
+    assert!(metrics.contains("daykeep_last_success_timestamp_seconds{repository=\"small\"}"), "{metrics}");
+    assert!(metrics.contains("daykeep_paused{repository=\"small\"} 0.0"), "{metrics}");
+    // And a run of its own is as ever.
+    let next = start(&daemon);
+    assert!(next > id);
+    assert_eq!(finished(&daemon, next)["state"], "succeeded");
+    assert_eq!(daemon.get("/v1/status")["held"], false);
+}
+
+#[test]
+fn a_run_in_the_foreground_is_told_to_who_watches_and_when_it_dies() {
+    let place = Place::new();
+    place.configure(&place.small("", UNTIL_IDLE));
+    let daemon = place.start();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_daykeep"))
+        .args(["run", "small", "--config"])
+        .arg(place.path("daykeep.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the pause", || place.trace().contains("pause"));
+    let is_seen = |jobs: &Value| jobs["jobs"][0]["state"] == "running";
+    let id = daemon.until("/v1/jobs", "the job", is_seen)["jobs"][0]["id"].as_u64().unwrap();
+    let watch = Command::new(env!("CARGO_BIN_EXE_daykeep"))
+        .args(["watch", &id.to_string(), "--config"])
+        .arg(place.path("daykeep.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    // Nobody asks but the daemon itself.
+    let watched = watch.wait_with_output().unwrap();
+    let told = String::from_utf8(watched.stderr).unwrap();
+    assert_eq!(watched.status.code(), Some(1), "{told}");
+    assert!(told.contains("daykeep died during hold"), "{told}");
+    until("the guard's release", || place.trace().contains("release"));
+    daemon.until("/v1/status", "nothing is held", |status| status["held"] == false);
 }
 
 #[test]

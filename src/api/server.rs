@@ -36,9 +36,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The repositories as configured.
     fn repositories(&self) -> Vec<wire::Repository>;
     /// The jobs that are remembered, newest first.
-    fn jobs(&self) -> Vec<wire::Job>;
+    fn jobs(&self) -> impl Future<Output = Vec<wire::Job>> + Send;
     /// One job.
-    fn job(&self, id: u64) -> Option<wire::Job>;
+    fn job(&self, id: u64) -> impl Future<Output = Option<wire::Job>> + Send;
     /// The days of a repository, newest first.
     fn days(&self, repository: &str) -> impl Future<Output = Result<wire::Days, Refusal>> + Send;
     /// One day of a repository.
@@ -192,7 +192,7 @@ async fn jobs<B: Backend>(
         Refusal::new(StatusCode::BAD_REQUEST, "bad_request", error.body_text())
             .hint("the query takes repository=NAME and limit=NUMBER")
     })?;
-    let mut jobs = backend.jobs();
+    let mut jobs = backend.jobs().await;
     jobs.retain(|job| query.repository.as_ref().is_none_or(|name| *name == job.repository));
     jobs.truncate(query.limit.unwrap_or(JOBS_LISTED));
     Ok(Json(wire::Jobs { schema: SCHEMA, jobs }))
@@ -202,8 +202,8 @@ async fn job<B: Backend>(
     State(backend): State<Arc<B>>,
     Path(id): Path<String>,
 ) -> Result<Json<wire::OneJob>, Refusal> {
-    let found = id.parse().ok().and_then(|id| backend.job(id));
-    let job = found.ok_or_else(|| Refusal::no_such_job(&id))?;
+    let number = id.parse().map_err(|_| Refusal::no_such_job(&id))?;
+    let job = backend.job(number).await.ok_or_else(|| Refusal::no_such_job(&id))?;
     Ok(Json(wire::OneJob { schema: SCHEMA, job }))
 }
 

@@ -10,9 +10,9 @@ use tokio::sync::{Semaphore, broadcast, oneshot};
 use crate::api::server::{Backend, Refusal};
 use crate::api::wire::{self, JobState, Live, SCHEMA};
 use crate::config::{self, Adapter};
-use crate::daemon::metrics;
 use crate::daemon::shelf::{Listing, manifest};
 use crate::daemon::state::{Start, State};
+use crate::daemon::{metrics, others};
 
 /// How long a status waits for a look into a vault before it shows what was seen before.
 const STATUS_PATIENCE: Duration = Duration::from_millis(300);
@@ -71,6 +71,7 @@ impl Daemon {
 
 impl Backend for Daemon {
     async fn status(&self) -> wire::Status {
+        others::refresh(&self.state).await;
         let config = self.state.config();
         let jobs = self.state.jobs();
         let repositories = config.repositories.values().map(|found| self.repository_status(found, &jobs));
@@ -105,11 +106,13 @@ impl Backend for Daemon {
         found.collect()
     }
 
-    fn jobs(&self) -> Vec<wire::Job> {
+    async fn jobs(&self) -> Vec<wire::Job> {
+        others::refresh(&self.state).await;
         self.state.jobs()
     }
 
-    fn job(&self, id: u64) -> Option<wire::Job> {
+    async fn job(&self, id: u64) -> Option<wire::Job> {
+        others::refresh(&self.state).await;
         self.state.job(id)
     }
 
@@ -166,11 +169,20 @@ impl Backend for Daemon {
     }
 
     fn cancel(&self, id: u64, user: &str) -> Result<wire::Job, Refusal> {
-        let job = self.state.cancel(id).ok_or_else(|| Refusal::no_such_job(&id.to_string()))?;
-        if job.state == JobState::Running {
-            tracing::info!("{}: {user} cancels job {id}", job.repository);
+        let found = self.state.cancel(id).ok_or_else(|| Refusal::no_such_job(&id.to_string()))?;
+        match found {
+            (job, true) => {
+                tracing::info!("{}: {user} cancels job {id}", job.repository);
+                Ok(job)
+            }
+            (job, false) if job.state == JobState::Running => Err(Refusal::new(
+                StatusCode::CONFLICT,
+                "not_ours",
+                format!("job {id} of {} is done by another process than the daemon", job.repository),
+            )
+            .hint("interrupt `daykeep run` where it was started: it releases the repository first")),
+            (job, false) => Ok(job),
         }
-        Ok(job)
     }
 
     fn subscribe(&self) -> (Vec<wire::Job>, broadcast::Receiver<Live>) {

@@ -1,11 +1,11 @@
 //! Holds of an earlier life: released before anything is scheduled, and looked at again as long as one is left.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::daemon::others::look_at_holds;
 use crate::daemon::state::State;
 use crate::event::{Context, Event, Level, Observer};
 use crate::hold::{self, Outcome};
@@ -39,7 +39,9 @@ impl Leftovers {
             }
         }
         self.any.store(any, Ordering::Relaxed);
-        look(state, &config.state_dir);
+        if let Err(error) = look_at_holds(state) {
+            tracing::warn!("the records of holds cannot be read: {error}");
+        }
     }
 
     /// Is one left?
@@ -80,18 +82,6 @@ fn tell(repository: &str, outcome: &Outcome) -> bool {
             tracing::error!("{repository}: is still held and cannot be released: {error}");
             true
         }
-    }
-}
-
-/// Puts the holds on disk that belong to no run of ours into the status.
-fn look(state: &State, state_dir: &Path) {
-    match hold::pending(state_dir) {
-        Ok(records) => {
-            let running: Vec<u64> = state.running_jobs();
-            let left = records.into_iter().filter(|record| !running.contains(&record.run));
-            state.unreleased(left.map(|record| record.repository).collect());
-        }
-        Err(error) => tracing::warn!("the records of holds cannot be read: {error}"),
     }
 }
 

@@ -10,6 +10,7 @@ mod leftover;
 mod log;
 mod metrics;
 mod notify;
+mod others;
 mod past;
 mod plan;
 mod scheduler;
@@ -127,7 +128,7 @@ async fn live(config: Config) -> Result<bool, Error> {
     notify::status("releasing what an earlier run left");
     notify::patience(RELEASE_PATIENCE);
     leftovers.release(&state).await;
-    let died = settle(&state)?;
+    let died = settle(&state).await?;
     let scheduler = scheduler::Scheduler::new(Arc::clone(&state), guard_program(), asked, leftovers, &died)
         .map_err(|source| Error::System { what: "a timer", source })?;
     tracing::info!("daykeepd {} listens at {}", env!("CARGO_PKG_VERSION"), socket_path.display());
@@ -144,19 +145,19 @@ async fn live(config: Config) -> Result<bool, Error> {
 }
 
 /// Writes down the jobs of earlier lives; gives the repositories whose scheduled run was going on when daykeep died.
-fn settle(state: &state::State) -> Result<Vec<String>, Error> {
+async fn settle(state: &state::State) -> Result<Vec<String>, Error> {
     let config = state.config();
     let settled = journal::settle(&config.state_dir, state.clock.now())?;
     for job in &settled {
         let error = job.error.as_deref().unwrap_or_default();
         tracing::warn!("{}: job {} is failed: {error}", job.repository, job.id);
     }
-    remember(state)?;
+    others::begin(state).await?;
     let scheduled = settled.into_iter().filter(|job| job.started_by == plan::StartedBy::Schedule.word());
     Ok(scheduled.map(|job| job.repository).collect())
 }
 
-/// Shows the jobs of the journals.
+/// Shows the jobs of the journals as they are before they are settled.
 fn remember(state: &state::State) -> Result<(), Error> {
     let jobs = journal::jobs(&state.config().state_dir)?;
     state.remember(jobs.into_iter().map(past::told));

@@ -12,17 +12,17 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server::Refusal;
-use crate::api::wire::JobState;
 use crate::config::{self, Config};
 use crate::daemon::job::{Ended, Order, carry_out};
 use crate::daemon::plan::{Plan, StartedBy, Step};
 use crate::daemon::signals::{Asked, Signals};
 use crate::daemon::state::{Start, State};
 use crate::daemon::timer::{Fired, Timer};
-use crate::daemon::{leftover, notify};
+use crate::daemon::{leftover, notify, others};
 use crate::journal;
 
 /// How often the status line follows a run.
@@ -93,6 +93,9 @@ impl Scheduler {
     /// # Errors
     /// The kernel's timer fails.
     pub async fn turn(mut self, mut signals: Signals) -> io::Result<bool> {
+        // They keep their time over the turns: a pause would begin anew with each sign of life.
+        let mut look_at_leftovers = every(LEFTOVERS_EVERY);
+        let mut look_at_others = every(STATUS_EVERY);
         loop {
             let wait = self.begin_what_is_due();
             self.timer.set(wait)?;
@@ -116,8 +119,12 @@ impl Scheduler {
                 () = self.state.stepped.notified() => {}
                 () = pause(next_sign) => {}
                 () = pause((!self.running.is_empty()).then_some(STATUS_EVERY)) => {}
-                () = pause(self.leftovers.is_any().then_some(LEFTOVERS_EVERY)) => {
+                _ = look_at_leftovers.tick(), if self.leftovers.is_any() => {
                     self.leftovers.try_again(&self.state);
+                }
+                _ = look_at_others.tick(), if self.state.others_run() => {
+                    let state = Arc::clone(&self.state);
+                    tokio::spawn(async move { others::refresh(&state).await });
                 }
             }
         }
@@ -225,7 +232,8 @@ impl Scheduler {
 
     fn already_running(&self, repository: &str) -> Refusal {
         let jobs = self.state.jobs();
-        let job = jobs.iter().find(|job| job.repository == repository && job.state == JobState::Running);
+        let ours = self.state.running_jobs();
+        let job = jobs.iter().find(|job| job.repository == repository && ours.contains(&job.id));
         let (which, hint) = job.map_or_else(
             || ("a run".to_owned(), "GET /v1/status shows it".to_owned()),
             |job| (format!("job {}", job.id), format!("GET /v1/jobs/{} shows how far it is", job.id)),
@@ -396,6 +404,14 @@ fn brief(error: &config::Error) -> String {
         1 => format!("{place}{}", first.message),
         count => format!("{place}{} (and {} more)", first.message, count - 1),
     }
+}
+
+/// A beat that begins one period from now, and that nothing makes faster.
+fn every(period: Duration) -> Interval {
+    let mut beat = tokio::time::interval(period);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat.reset();
+    beat
 }
 
 /// A pause, or for ever.

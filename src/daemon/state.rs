@@ -2,7 +2,7 @@
 //!
 //! One short lock; nothing waits while it is held.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use crate::api::server::Refusal;
 use crate::api::wire::{self, Job, JobState, Live};
 use crate::clock::SharedClock;
 use crate::config::Config;
+use crate::daemon::others::Others;
 use crate::daemon::shelf::Shelf;
 use crate::event::{Event, Phase};
 
@@ -41,6 +42,8 @@ pub struct State {
     pub started: Timestamp,
     /// The days of the vaults.
     pub shelf: Shelf,
+    /// What other processes do.
+    pub others: Others,
     /// To the scheduling loop.
     pub starts: mpsc::Sender<Start>,
     /// A run went a step further: the service manager's status line is no longer right.
@@ -58,7 +61,8 @@ struct Inner {
     jobs: BTreeMap<u64, Job>,
     cancels: BTreeMap<u64, CancellationToken>,
     next_runs: BTreeMap<String, wire::NextRun>,
-    unreleased: BTreeSet<String>,
+    /// Repositories that are held by no run of ours, and by which job.
+    unreleased: BTreeMap<String, u64>,
     phases: BTreeMap<u64, Vec<(Phase, Timestamp)>>,
 }
 
@@ -69,6 +73,7 @@ impl State {
         let now = clock.now();
         Self {
             shelf: Shelf::new(Arc::clone(&clock)),
+            others: Others::default(),
             clock,
             started: now,
             starts,
@@ -82,7 +87,7 @@ impl State {
                 jobs: BTreeMap::new(),
                 cancels: BTreeMap::new(),
                 next_runs: BTreeMap::new(),
-                unreleased: BTreeSet::new(),
+                unreleased: BTreeMap::new(),
                 phases: BTreeMap::new(),
             }),
         }
@@ -153,24 +158,60 @@ impl State {
         self.lock().next_runs.get(repository).cloned()
     }
 
-    /// The repositories whose hold of an earlier life is not released yet.
-    pub fn unreleased(&self, repositories: BTreeSet<String>) {
-        self.lock().unreleased = repositories;
+    /// The repositories that are held by other processes, or still from an earlier life, and by which job.
+    pub fn held_by_others(&self, mut holds: BTreeMap<String, u64>) {
+        let mut inner = self.lock();
+        holds.retain(|_, run| !inner.cancels.contains_key(run));
+        inner.unreleased = holds;
     }
 
-    /// Is it held by a run, or still from an earlier life?
+    /// Is it held by a run of ours, by another process, or still from an earlier life?
     #[must_use]
     pub fn is_held(&self, repository: &str) -> bool {
         let inner = self.lock();
-        inner.unreleased.contains(repository)
+        inner.unreleased.contains_key(repository)
             || inner.jobs.values().any(|job| job.held && job.repository == repository)
     }
 
-    /// Jobs of earlier lives, from the journal.
+    /// Jobs of earlier lives and of other processes, as their journals tell them. What this process does itself, it knows
+    /// better.
     pub fn remember(&self, jobs: impl IntoIterator<Item = Job>) {
+        let now = self.clock.now();
+        let mut news = Vec::new();
         let mut inner = self.lock();
-        inner.jobs.extend(jobs.into_iter().map(|job| (job.id, job)));
+        for job in jobs {
+            if inner.phases.contains_key(&job.id) {
+                continue;
+            }
+            let told = timed(&job, now);
+            let is_news = match inner.jobs.insert(job.id, job) {
+                Some(before) => before.state != told.state,
+                None => told.state == JobState::Running || told.started >= self.started,
+            };
+            if is_news {
+                news.push(told);
+            }
+        }
         inner.forget_oldest();
+        drop(inner);
+        if !news.is_empty() {
+            // The loop looks after others' jobs only once it knows of them.
+            self.stepped.notify_one();
+        }
+        for job in news {
+            if job.ended.is_some() {
+                self.shelf.forget(&job.repository);
+            }
+            self.tell(Live::Job { job: Box::new(job) });
+        }
+    }
+
+    /// Does another process do a job?
+    #[must_use]
+    pub fn others_run(&self) -> bool {
+        let inner = self.lock();
+        let running = inner.jobs.values().filter(|job| job.state == JobState::Running);
+        running.into_iter().any(|job| !inner.cancels.contains_key(&job.id))
     }
 
     /// A run has its number, and can be stopped by it.
@@ -242,29 +283,33 @@ impl State {
         self.tell(Live::Job { job: Box::new(job) });
     }
 
-    /// Asks a run to stop; nothing happens to one that has ended. None: there is no such job.
-    pub fn cancel(&self, id: u64) -> Option<Job> {
+    /// Asks a run to stop; nothing happens to one that has ended. True: it is a run of ours that goes on. None: there is no
+    /// such job.
+    pub fn cancel(&self, id: u64) -> Option<(Job, bool)> {
         let inner = self.lock();
-        if let Some(cancel) = inner.cancels.get(&id) {
+        let cancel = inner.cancels.get(&id);
+        if let Some(cancel) = cancel {
             cancel.cancel();
         }
-        inner.jobs.get(&id).map(|job| timed(job, self.clock.now()))
+        inner.jobs.get(&id).map(|job| (inner.shown(job, self.clock.now()), cancel.is_some()))
     }
 
     /// One job, as it stands.
     #[must_use]
     pub fn job(&self, id: u64) -> Option<Job> {
-        self.lock().jobs.get(&id).map(|job| timed(job, self.clock.now()))
+        let inner = self.lock();
+        inner.jobs.get(&id).map(|job| inner.shown(job, self.clock.now()))
     }
 
     /// All jobs that are remembered, newest first.
     #[must_use]
     pub fn jobs(&self) -> Vec<Job> {
         let now = self.clock.now();
-        self.lock().jobs.values().rev().map(|job| timed(job, now)).collect()
+        let inner = self.lock();
+        inner.jobs.values().rev().map(|job| inner.shown(job, now)).collect()
     }
 
-    /// The numbers of the jobs that run.
+    /// The numbers of our jobs that run.
     #[must_use]
     pub fn running_jobs(&self) -> Vec<u64> {
         self.lock().cancels.keys().copied().collect()
@@ -297,6 +342,13 @@ impl State {
 }
 
 impl Inner {
+    /// A job as it stands; of another process's job, the hold's record tells whether it holds.
+    fn shown(&self, job: &Job, now: Timestamp) -> Job {
+        let by_record = self.unreleased.get(&job.repository) == Some(&job.id);
+        let held = job.held || (job.state == JobState::Running && by_record);
+        Job { held, ..timed(job, now) }
+    }
+
     fn forget_oldest(&mut self) {
         while self.jobs.len() > REMEMBERED {
             let ended = self.jobs.iter().find(|(_, job)| job.state != JobState::Running).map(|(id, _)| *id);

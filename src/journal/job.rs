@@ -231,7 +231,8 @@ impl Told {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Job>, Error> {
+/// None for a file that is no job.
+pub(super) fn read(path: &Path) -> Result<Option<Job>, Error> {
     let Some(mut found) = told(path)? else { return Ok(None) };
     if found.end.is_none() {
         if is_alive(path)? {

@@ -10,6 +10,7 @@
 
 mod due;
 mod job;
+mod news;
 
 use std::fs::File;
 use std::io;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use due::{last_due, set_last_due};
 pub use job::{Job, JobState, job, jobs, last_success, settle};
+pub use news::News;
 
 use crate::event::Phase;
 use crate::fs;
