@@ -64,14 +64,15 @@ impl Group {
     /// # Errors
     /// The kernel, the file system or the rights do not allow it.
     pub fn watch(dir: &Dir) -> Result<Self, Error> {
+        Self::with_queue(dir, InitFlags::FAN_UNLIMITED_QUEUE)
+    }
+
+    fn with_queue(dir: &Dir, queue: InitFlags) -> Result<Self, Error> {
         let path = dir.path();
         // FAN_REPORT_DIR_FID | FAN_REPORT_NAME, which nix does not name.
         let names = InitFlags::from_bits_retain(libc::FAN_REPORT_DIR_FID | libc::FAN_REPORT_NAME);
-        let flags = InitFlags::FAN_CLASS_NOTIF
-            | InitFlags::FAN_CLOEXEC
-            | InitFlags::FAN_NONBLOCK
-            | InitFlags::FAN_UNLIMITED_QUEUE
-            | names;
+        let flags =
+            InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK | queue | names;
         let fanotify = Fanotify::init(flags, EventFFlags::O_RDONLY).on("watch", path)?;
         let what = MaskFlags::FAN_CREATE
             | MaskFlags::FAN_DELETE
@@ -223,12 +224,30 @@ pub fn is_local(dir: &Dir) -> Result<bool, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, take_apart};
+    use super::{Event, Group, take_apart};
+    use crate::fs::dir::Dir;
+    use nix::sys::fanotify::InitFlags;
 
     fn parse(bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         take_apart(bytes, &mut |event| events.push(event));
         events
+    }
+
+    #[test]
+    fn a_queue_that_overflows_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let watched = Dir::open(dir.path()).unwrap();
+        // Without the right to watch there is nothing to overflow.
+        let Ok(group) = Group::with_queue(&watched, InitFlags::empty()) else { return };
+        let limit = std::fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap();
+        let limit: u32 = limit.trim().parse().unwrap();
+        for number in 0..=limit.min(100_000) {
+            std::fs::File::create(dir.path().join(number.to_string())).unwrap();
+        }
+        let mut lost = false;
+        group.drain(&mut |event| lost |= event == Event::Lost).unwrap();
+        assert!(lost);
     }
 
     fn event(mask: u64, name: &[u8]) -> Vec<u8> {
