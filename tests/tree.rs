@@ -43,7 +43,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    fn below(place: &Path) -> Self {
+        let dir = tempfile::tempdir_in(place).unwrap();
         let path = dir.path().join("source");
         fs::create_dir(&path).unwrap();
         let tree = Tree {
@@ -92,6 +96,7 @@ impl Bench {
             new_base: self.new_base,
             jobs: 2,
             copy_rate: None,
+            idle: false,
         }
     }
 
@@ -766,6 +771,162 @@ fn a_writer_that_stops_only_for_the_fence_is_caught() {
         });
         bench.seal(warm);
         bench.assert_equal();
+    }
+}
+
+#[test]
+fn a_directory_that_becomes_a_link_to_elsewhere_leads_nowhere() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut bench = Bench::new();
+    let outside = bench.dir.path().join("outside");
+    fs::create_dir_all(outside.join("sub")).unwrap();
+    for n in 0..40 {
+        bench.write(&format!("swap/f{n}"), "inside");
+        bench.write(&format!("swap/sub/f{n}"), "inside");
+        fs::write(outside.join(format!("f{n}")), "secret").unwrap();
+        fs::write(outside.join(format!("sub/f{n}")), "secret").unwrap();
+    }
+    let (stop, root) = (AtomicBool::new(false), bench.tree.path.clone());
+    for _ in 0..4 {
+        let warm = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    fs::rename(root.join("swap"), root.join("aside")).unwrap();
+                    symlink(&outside, root.join("swap")).unwrap();
+                    std::thread::yield_now();
+                    fs::remove_file(root.join("swap")).unwrap();
+                    fs::rename(root.join("aside"), root.join("swap")).unwrap();
+                    fs::rename(root.join("swap/f1"), root.join("f1")).unwrap();
+                    symlink(outside.join("f1"), root.join("swap/f1")).unwrap();
+                    fs::rename(root.join("f1"), root.join("swap/f1")).unwrap();
+                }
+            });
+            let mut warm = bench.warm();
+            warm.catch_up(&bench.context).unwrap();
+            stop.store(true, Ordering::Relaxed);
+            warm
+        });
+        let built = bench.tree_of(bench.days + 1);
+        let found = Command::new("grep").args(["-rl", "secret"]).arg(&built).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+        bench.seal(warm);
+        bench.assert_equal();
+        stop.store(false, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn names_beyond_what_an_inode_can_have_share_another() {
+    let mut bench = Bench::new();
+    bench.write("n/0", "content");
+    let names = 33_000;
+    // ext4 allows 65,000 names; where more are allowed there is one inode.
+    for n in 1..names {
+        if fs::hard_link(bench.source("n/0"), bench.source(format!("n/{n}"))).is_err() {
+            return;
+        }
+    }
+    bench.take();
+    let warm = bench.warm();
+    bench.seal(warm);
+    bench.assert_records();
+    let inodes: std::collections::BTreeSet<u64> = bench
+        .records(2)
+        .iter()
+        .filter(|record| record.kind == FileKind::File)
+        .map(|record| bench.inode(2, record.path.as_path().to_str().unwrap()))
+        .collect();
+    assert!(inodes.len() <= 2, "{} inodes", inodes.len());
+    assert_eq!(bench.records(2).len(), names + 2);
+}
+
+#[test]
+fn a_watch_that_was_lost_begins_anew() {
+    if !has_fanotify() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.write("a", "x");
+    let mut warm = bench.warm();
+    let moved = bench.dir.path().join("moved");
+    fs::rename(&bench.tree.path, &moved).unwrap();
+    bench.tree.path = moved;
+    bench.write("b", "x");
+    warm.catch_up(&bench.context).unwrap();
+    assert!(bench.notices().contains("the tree itself was moved"), "{}", bench.notices());
+    bench.write("c", "x");
+    assert_eq!(bench.seal(warm).fence, "fanotify");
+    bench.assert_equal();
+}
+
+#[test]
+fn several_trees_share_the_descriptors_that_there_are() {
+    let child = "several_trees_share_the_descriptors_that_there_are";
+    if std::env::var_os("FEW_DESCRIPTORS").is_none() {
+        let output = Command::new("sh")
+            .args(["-c", r#"ulimit -n 128; FEW_DESCRIPTORS=1 exec "$0" --exact "$1" --nocapture"#])
+            .arg(std::env::current_exe().unwrap())
+            .arg(child)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let mut benches = [Bench::new(), Bench::new()];
+    let warm: Vec<Warm> = benches
+        .iter_mut()
+        .map(|bench| {
+            bench.tree.content_named = true;
+            bench.warm()
+        })
+        .collect();
+    for bench in &benches {
+        (0..200).for_each(|n| bench.write(&n.to_string(), &format!("content {n}")));
+    }
+    let fenced: Vec<_> = warm
+        .into_iter()
+        .zip(&benches)
+        .map(|(warm, bench)| warm.fence(&Witness, &bench.context).unwrap())
+        .collect();
+    for (fenced, bench) in fenced.into_iter().zip(&mut benches) {
+        bench.days = 1;
+        let mut writer = RecordWriter::create(&bench.day(1).join("files.jsonl.zst")).unwrap();
+        fenced.finish(&Witness, &mut writer, &bench.context).unwrap();
+        writer.finish().unwrap();
+        bench.assert_equal();
+    }
+}
+
+#[test]
+fn where_the_file_system_shares_blocks_a_copy_is_a_clone_that_stays_what_it_was() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (kind, make) in [("xfs", "mkfs.xfs -q -m reflink=1 image"), ("btrfs", "mkfs.btrfs -q image")] {
+        sh(dir.path(), "rm -rf image at; truncate -s 400M image; mkdir at");
+        let made = Command::new("sh").args(["-c", make]).current_dir(dir.path()).output().unwrap();
+        let at = dir.path().join("at");
+        let mounted = Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(dir.path().join("image"))
+            .arg(&at)
+            .output()
+            .unwrap();
+        if !made.status.success() || !mounted.status.success() {
+            eprintln!("{kind} cannot be made or mounted here");
+            continue;
+        }
+        let mut bench = Bench::below(&at);
+        bench.write("large", &"x".repeat(2_000_000));
+        sh(&bench.tree.path, "truncate -s 3M holes; printf end >>holes");
+        bench.take();
+        sh(&bench.tree.path, "printf changed | dd of=large conv=notrunc seek=5 bs=1 2>&1");
+        bench.assert_records();
+        bench.take();
+        drop(bench);
+        sh(dir.path(), "umount at");
     }
 }
 

@@ -135,6 +135,6 @@ pub struct Limits {
     pub min_free: u64,
     /// The share of inodes that must stay free in the vault, in percent.
     pub min_free_inodes_percent: u8,
-    /// Run the bulk work at idle I/O priority and raised niceness.
+    /// Copy files at niceness 19, and so at the lowest I/O priority, outside the hold.
     pub idle_priority: bool,
 }

@@ -34,6 +34,7 @@ pub(super) async fn warm(
             new_base: writer.is_base(),
             jobs: repository.limits.tree_jobs,
             copy_rate: repository.limits.copy_rate,
+            idle: repository.limits.idle_priority,
         };
         let context = context.clone();
         warmed.push(blocking(move || tree::warm(&job, &context)).await?);

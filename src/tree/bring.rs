@@ -15,10 +15,11 @@ use crate::fs::attributes::{self, Attributes};
 use crate::fs::dir::{Dir, Kind, Stat, is_gone, stat_file};
 use crate::fs::{OnPath as _, copy};
 use crate::manifest::{FileKind, FileRecord, PathBytes};
+use crate::tree::Error;
+use crate::tree::held::{Held, Slot};
 use crate::tree::judge::{self, Judgement};
 use crate::tree::links::{self, Claim};
 use crate::tree::site::{Place, Site, is_link};
-use crate::tree::{Error, held::Held};
 
 /// How often a name is looked at again that changes while it is brought.
 const TRIES: usize = 5;
@@ -65,6 +66,10 @@ pub(crate) fn bring(
             place.target.remove_all(name)?;
             return Ok(Outcome::Gone);
         };
+        if stat.mount_root || stat.dev != site.root.dev {
+            // A file that is mounted over the name changes elsewhere.
+            site.spans.store(true, Ordering::Relaxed);
+        }
         let brought = match stat.kind {
             Kind::Directory => return Ok(Outcome::Unsettled),
             Kind::File => one_of_several(site, place, name, &stat, previous, stage)?,
@@ -97,8 +102,9 @@ fn one_of_several(
         if is_kept_already(place, name, stat)? {
             return Ok(Some(Outcome::AsWas));
         }
-        if site.may_hold_open() {
-            return hold_open(place, name, stat);
+        // The others are copied at once.
+        if let Some(slot) = Slot::take() {
+            return hold_open(place, name, stat, slot);
         }
     }
     if stat.nlink < 2 {
@@ -109,8 +115,15 @@ fn one_of_several(
             if let Some(record) = link_to_first(site, place, name, &first)? {
                 return Ok(Some(Outcome::In(Box::new(record))));
             }
-            // The inode in the day has all the links it can have, or the first name is gone: this name gets an inode of its own.
-            return regular(site, place, name, stat, None);
+            // The inode in the day has all the links it can have, or the first name is gone: this name gets an inode of its own,
+            // to which the names after it are linked.
+            let brought = regular(site, place, name, stat, None)?;
+            if let Some(Outcome::In(mut record)) = brought {
+                record.link_group = Some(links::further_number(stat, &record.path.0));
+                site.groups.go_on_with(stat, &record);
+                return Ok(Some(Outcome::In(record)));
+            }
+            return Ok(brought);
         }
         Claim::First(turn) => turn,
     };
@@ -456,7 +469,7 @@ fn is_kept_already(place: &Place, name: &[u8], stat: &Stat) -> Result<bool, Erro
 }
 
 /// Opened, to be copied after the release.
-fn hold_open(place: &Place, name: &[u8], stat: &Stat) -> Result<Option<Outcome>, Error> {
+fn hold_open(place: &Place, name: &[u8], stat: &Stat, slot: Slot) -> Result<Option<Outcome>, Error> {
     let file = match place.source.open_file(name) {
         Ok(file) => file,
         Err(error) if is_gone(&error) || is_link(&error) => return Ok(None),
@@ -466,5 +479,5 @@ fn hold_open(place: &Place, name: &[u8], stat: &Stat) -> Result<Option<Outcome>,
     if !opened.is_same_inode(stat) || opened.size != stat.size {
         return Ok(None);
     }
-    Ok(Some(Outcome::Open(Box::new(Held { file, stat: opened }))))
+    Ok(Some(Outcome::Open(Box::new(Held { file, stat: opened, _slot: slot }))))
 }

@@ -53,6 +53,8 @@ pub struct Job {
     pub jobs: usize,
     /// Bytes a second that may be read while the repository runs.
     pub copy_rate: Option<u64>,
+    /// Copy at niceness 19 while the repository runs.
+    pub idle: bool,
 }
 
 /// Where the tree of the day before is.

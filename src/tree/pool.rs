@@ -1,7 +1,12 @@
 //! Threads that do batches of work, whose results come back in the order in which the batches were given.
+//!
+//! While the repository runs they may work at niceness 19, from which Linux derives the lowest best-effort I/O priority of a thread that
+//! set none (ioprio_set(2)); inside the hold they never do, and those who waited for the hold to end are new threads.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use crate::tree::Error;
@@ -88,7 +93,13 @@ pub(crate) fn run<T: Send, R: Send>(
         for _ in 0..site.jobs {
             let answers = answers.clone();
             let (queue, work) = (&queue, &work);
-            scope.spawn(move || serve(queue, &answers, work));
+            scope.spawn(move || {
+                if site.idle && !site.held.load(Ordering::Relaxed) {
+                    // Only a kindness to the rest of the machine: a refusal changes nothing else.
+                    let _ = rustix::process::setpriority_process(None, 19);
+                }
+                serve(queue, &answers, work);
+            });
         }
         drop(answers);
         let mut pool = Pool { tasks, results, ready: BTreeMap::new(), given: 0, taken: 0, sink };
@@ -111,8 +122,55 @@ fn serve<T, R>(
     loop {
         let task = lock(queue).recv();
         let Ok((number, task)) = task else { return };
-        if answers.send((number, work(task))).is_err() {
+        let answer = match catch_unwind(AssertUnwindSafe(|| work(task))) {
+            Ok(answer) => answer,
+            Err(panic) => {
+                // Nobody must wait for this answer: the panic goes on to whoever waits for the thread.
+                let _ = answers.send((number, Err(Error::Cancelled)));
+                resume_unwind(panic);
+            }
+        };
+        if answers.send((number, answer)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run;
+    use crate::config::Tree;
+    use crate::event::{Context, Silent};
+    use crate::tree::Job;
+    use crate::tree::site::Site;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_thread_that_panics_leaves_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree {
+            name: "t".into(),
+            path: dir.path().to_owned(),
+            filters: Vec::new(),
+            content_named: false,
+            one_file_system: true,
+        };
+        let target = dir.path().join("trees/t");
+        let job = Job { tree, target, previous: None, new_base: false, jobs: 2, copy_rate: None, idle: true };
+        let context = Context {
+            observer: Arc::new(Silent),
+            cancel: tokio_util::sync::CancellationToken::new(),
+            clock: Arc::new(crate::clock::SystemClock::new()),
+        };
+        let site = Site::open(&job, None, &context).unwrap();
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            run(
+                &site,
+                |number: u32| if number == 3 { panic!("a defect") } else { Ok(number) },
+                &mut |_| Ok(()),
+                |pool| (0..1000).try_for_each(|number| pool.give(number)),
+            )
+        }));
+        assert!(died.is_err());
     }
 }

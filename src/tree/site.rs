@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub(crate) struct Site {
     pub staging: Dir,
     pub work: PathBuf,
     pub jobs: usize,
+    /// The threads of the pool stand back behind all else on the machine.
+    pub idle: bool,
     pub groups: Groups,
     pub counts: Counts,
     pub context: Context,
@@ -39,8 +41,6 @@ pub(crate) struct Site {
     pub spans: AtomicBool,
     /// The repository is held: time is dearer than load.
     pub held: AtomicBool,
-    /// How many more files may be held open.
-    open_left: AtomicI64,
     rate: Option<u64>,
     /// When the next read may begin, by the monotonic clock.
     next_read: Mutex<Duration>,
@@ -117,13 +117,13 @@ impl Site {
             staging: work_handle.dir(b"new")?,
             work,
             jobs: job.jobs.max(1),
+            idle: job.idle,
             groups: Groups::default(),
             counts: Counts::default(),
             context: context.clone(),
             stop: context.cancel.child_token(),
             spans: AtomicBool::new(false),
             held: AtomicBool::new(false),
-            open_left: AtomicI64::new(open_budget()),
             rate: job.copy_rate.filter(|rate| *rate > 0),
             next_read: Mutex::default(),
             next_tell: Mutex::default(),
@@ -154,11 +154,6 @@ impl Site {
     /// Fails when the run is to stop.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.stop.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
-    }
-
-    /// Whether one more file may be held open; the others are copied at once.
-    pub(crate) fn may_hold_open(&self) -> bool {
-        self.open_left.fetch_sub(1, Ordering::Relaxed) > 0
     }
 
     /// Waits as long as the configured rate asks for; not while the repository is held.
@@ -220,12 +215,6 @@ impl Site {
             }
         }
     }
-}
-
-/// Half of the descriptors that the process may have: the other half is for all else.
-fn open_budget() -> i64 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.map_or(i64::MAX, |limit| i64::try_from(limit / 2).unwrap_or(i64::MAX))
 }
 
 /// Nothing, where there is nothing.

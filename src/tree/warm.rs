@@ -145,7 +145,12 @@ impl Warm {
             Ok(seen) => seen,
             Err(why) => {
                 walk_instead(&self.site, &why);
+                let spans = self.site.spans.load(Ordering::Relaxed);
                 self.watch = None;
+                if stage == Stage::Running && !spans {
+                    // A new one begins before the walk, so that the look after this one need not be a walk too.
+                    self.watch = Watch::begin(&self.site)?.ok();
+                }
                 return Ok(None);
             }
         };

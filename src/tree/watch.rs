@@ -26,6 +26,9 @@ use crate::tree::site::{Site, join, lock};
 /// Directories whose paths are remembered.
 const REMEMBERED: usize = 8192;
 
+/// More changes than this are not remembered by name: a walk is as quick, and memory stays bounded.
+const MOST_SEEN: usize = 100_000;
+
 /// What was told of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -195,5 +198,23 @@ impl State {
         known.dirt = known.dirt.max(seen.dirt);
         known.written |= seen.written;
         known.removed |= seen.removed;
+        if self.seen.len() > MOST_SEEN {
+            fail(self, "more has changed than is remembered");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_SEEN, Seen, State};
+    use crate::tree::compare::Dirt;
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut state = State::default();
+        let seen = Seen { dirt: Dirt::Name, written: true, removed: false };
+        (0..=MOST_SEEN).for_each(|number| state.note(number.to_be_bytes().to_vec(), seen));
+        assert!(state.seen.is_empty());
+        assert_eq!(state.failed.as_deref(), Some("more has changed than is remembered"));
     }
 }

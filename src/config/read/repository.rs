@@ -124,7 +124,8 @@ const IDLE_PRIORITY: Key = Key::defaulted(
     "idle_priority",
     Kind::Switch,
     "true",
-    "Do the bulk of the work at idle I/O priority and raised niceness.",
+    "Copy files while the repository runs, and remove old days, at niceness 19, from which Linux derives the lowest I/O priority. \
+     Never inside the hold; nor the dump, because a long one keeps the server from cleaning up.",
 );
 
 /// `[repository.NAME.limits]`
