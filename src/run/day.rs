@@ -83,7 +83,7 @@ async fn or_stop<T>(
 fn both<A, B>(one: Result<A, Error>, other: Result<B, Error>) -> Result<(A, B), Error> {
     match (one.map_err(Error::settled), other) {
         (Ok(one), Ok(other)) => Ok((one, other)),
-        (Err(Error::Cancelled), Err(error)) | (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+        (Err(Error::Cancelled) | Ok(_), Err(error)) | (Err(error), _) => Err(error),
     }
 }
 
