@@ -248,6 +248,7 @@ impl Parts {
             new_base: true,
             jobs: 2,
             copy_rate: None,
+            idle: false,
         };
         tokio::task::block_in_place(|| tree::warm(&job, &self.context)).expect("the tree is copied")
     }
