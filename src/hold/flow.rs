@@ -405,7 +405,9 @@ impl Drop for Ours {
     /// The guard releases now, from the end of its pipe. One that was killed gets a successor: in a daemon that lives on, nobody else would
     /// come before the next run.
     fn drop(&mut self) {
-        if !self.over && !self.guard.is_running() {
+        // Where no runtime is left nothing can be started, and to try would panic.
+        let may_start = tokio::runtime::Handle::try_current().is_ok();
+        if !self.over && may_start && !self.guard.is_running() {
             // Without one, the next start or `daykeep release` does it: the record is there.
             let _ = start_detached(&self.record, &self.path);
         }
