@@ -99,20 +99,31 @@ impl Group {
         }
     }
 
-    /// What has happened since the last call, until nothing is left; `tell` is called in order.
+    /// What has happened until this call and has not been told yet; `tell` is called in order.
+    ///
+    /// It does not wait for the queue to be empty: others may write to the file system faster than it is read. What is in
+    /// the queue at the call is counted by FIONREAD, which fanotify answers with the bytes of that many bare events.
     ///
     /// # Errors
     /// Reading fails.
     pub fn drain(&self, tell: &mut dyn FnMut(Event)) -> io::Result<()> {
+        let queued = rustix::io::ioctl_fionread(&self.fanotify)?;
+        let mut left = usize::try_from(queued).unwrap_or(usize::MAX) / METADATA;
         let mut buffer = vec![0; 64 * 1024];
-        loop {
+        while left > 0 {
             match nix::unistd::read(&self.fanotify, &mut buffer) {
                 Ok(0) | Err(Errno::EAGAIN) => return Ok(()),
-                Ok(length) => take_apart(&buffer[..length], tell),
+                Ok(length) => {
+                    take_apart(&buffer[..length], &mut |event| {
+                        left = left.saturating_sub(1);
+                        tell(event);
+                    });
+                }
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
     }
 }
 
@@ -281,5 +292,32 @@ mod tests {
             assert_eq!(parse(&both[..cut]), [Event::Lost], "{cut}");
         }
         assert_eq!(parse(&event(0x4000, b"a")), [Event::Lost], "overflow");
+    }
+
+    /// What is read is told again by writing as much in the course of it: a queue that is read until it is empty is read
+    /// for ever.
+    #[test]
+    fn draining_ends_although_the_file_system_is_written_to_meanwhile() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        let Ok(group) = Group::watch(&dir) else { return };
+        let mut made = 0_u64;
+        let mut make = |count: u64| {
+            for _ in 0..count {
+                std::fs::File::create_new(place.path().join(format!("{made}"))).unwrap();
+                made += 1;
+            }
+        };
+        make(100);
+        let mut own = 0;
+        group
+            .drain(&mut |event| {
+                if matches!(event, Event::Name(happened) if happened.name.iter().all(u8::is_ascii_digit)) {
+                    own += 1;
+                    make(2);
+                }
+            })
+            .unwrap();
+        assert!((100..1_000).contains(&own), "{own}");
     }
 }
