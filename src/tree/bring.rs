@@ -115,15 +115,8 @@ fn one_of_several(
             if let Some(record) = link_to_first(site, place, name, &first)? {
                 return Ok(Some(Outcome::In(Box::new(record))));
             }
-            // The inode in the day has all the links it can have, or the first name is gone: this name gets an inode of its own,
-            // to which the names after it are linked.
-            let brought = regular(site, place, name, stat, None)?;
-            if let Some(Outcome::In(mut record)) = brought {
-                record.link_group = Some(links::further_number(stat, &record.path.0));
-                site.groups.go_on_with(stat, &record);
-                return Ok(Some(Outcome::In(record)));
-            }
-            return Ok(brought);
+            // The inode in the day has all the links it can have, or the first name is gone: this name gets an inode of its own.
+            return regular(site, place, name, stat, None);
         }
         Claim::First(turn) => turn,
     };

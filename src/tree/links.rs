@@ -64,13 +64,6 @@ impl Groups {
         }
     }
 
-    /// The names still to come are linked to this one.
-    pub(crate) fn go_on_with(&self, stat: &Stat, record: &FileRecord) {
-        if let Some(group) = lock(&self.map).get_mut(&(stat.dev, stat.ino)) {
-            group.first = Some(record.clone());
-        }
-    }
-
     /// Forgets all: the next pass meets every name of an inode that changed.
     pub(crate) fn clear(&self) {
         lock(&self.map).clear();
@@ -103,17 +96,8 @@ pub(crate) fn number(stat: &Stat, root: &Stat) -> u64 {
     if stat.dev == root.dev {
         return stat.ino & !(1 << 63);
     }
-    digest(stat, b"")
-}
-
-/// The number of names that are one inode in the source with others, but another one in the day, which begins with the name `path`.
-pub(crate) fn further_number(stat: &Stat, path: &[u8]) -> u64 {
-    digest(stat, path)
-}
-
-fn digest(stat: &Stat, path: &[u8]) -> u64 {
     let inode = format!("{}:{}:{}", stat.dev.0, stat.dev.1, stat.ino);
-    let digest = blake3::Hasher::new().update(inode.as_bytes()).update(path).finalize();
+    let digest = blake3::Hasher::new().update(inode.as_bytes()).finalize();
     let mut first = [0; 8];
     first.copy_from_slice(&digest.as_bytes()[..8]);
     u64::from_le_bytes(first) | 1 << 63
