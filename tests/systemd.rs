@@ -1,6 +1,11 @@
 //! `daykeepd` under a real systemd: `systemd/run.sh` boots a container, installs the program and its unit there, and does to them
 //! what an admin, a crash and a hang would.
 #![allow(clippy::disallowed_methods, reason = "a test starts its own programs")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what the script says belongs to the test's output"
+)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;

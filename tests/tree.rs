@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::needless_for_each,
+    clippy::print_stderr,
     clippy::too_many_lines,
     clippy::missing_panics_doc,
     missing_docs,

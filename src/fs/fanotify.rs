@@ -302,19 +302,19 @@ mod tests {
         let dir = Dir::open(place.path()).unwrap();
         let Ok(group) = Group::watch(&dir) else { return };
         let mut made = 0_u64;
-        let mut make = |count: u64| {
+        let mut create = |count: u64| {
             for _ in 0..count {
                 std::fs::File::create_new(place.path().join(format!("{made}"))).unwrap();
                 made += 1;
             }
         };
-        make(100);
+        create(100);
         let mut own = 0;
         group
             .drain(&mut |event| {
                 if matches!(event, Event::Name(happened) if happened.name.iter().all(u8::is_ascii_digit)) {
                     own += 1;
-                    make(2);
+                    create(2);
                 }
             })
             .unwrap();

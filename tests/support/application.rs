@@ -177,7 +177,13 @@ async fn make_tables(client: &mut Client, number: u64) {
 
 /// What FOSSology calls a file with this content.
 pub fn name_of(content: &[u8]) -> String {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| {
+        use std::fmt::Write as _;
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    };
     format!("{}.{}.{}", hex(&Sha1::digest(content)), hex(&Md5::digest(content)), content.len())
 }
 
