@@ -72,8 +72,7 @@ pub(crate) fn bring(
         }
         let brought = match stat.kind {
             Kind::Directory => return Ok(Outcome::Unsettled),
-            Kind::File => one_of_several(site, place, name, &stat, previous, stage)?,
-            _ => special(site, place, name, &stat, previous)?,
+            _ => one_of_several(site, place, name, &stat, previous, stage)?,
         };
         if let Some(outcome) = brought {
             return Ok(outcome);
@@ -89,7 +88,7 @@ pub(crate) fn bring(
     }
 }
 
-/// A regular file, with regard to its other names. None: it changed meanwhile.
+/// A file or special file, with regard to its other names. None: it changed meanwhile.
 fn one_of_several(
     site: &Site,
     place: &Place,
@@ -98,7 +97,7 @@ fn one_of_several(
     previous: Option<&FileRecord>,
     stage: Stage,
 ) -> Result<Option<Outcome>, Error> {
-    if stage == Stage::Held && site.tree.content_named {
+    if stage == Stage::Held && site.tree.content_named && stat.kind == Kind::File {
         if is_kept_already(place, name, stat)? {
             return Ok(Some(Outcome::AsWas));
         }
@@ -108,7 +107,7 @@ fn one_of_several(
         }
     }
     if stat.nlink < 2 {
-        return regular(site, place, name, stat, previous);
+        return by_itself(site, place, name, stat, previous);
     }
     let turn = match site.groups.claim(stat) {
         Claim::Link(first) => {
@@ -116,17 +115,32 @@ fn one_of_several(
                 return Ok(Some(Outcome::In(Box::new(record))));
             }
             // The inode in the day has all the links it can have, or the first name is gone: this name gets an inode of its own.
-            return regular(site, place, name, stat, None);
+            return by_itself(site, place, name, stat, None);
         }
         Claim::First(turn) => turn,
     };
-    match regular(site, place, name, stat, previous)? {
+    // What is no regular file is not linked to the day before when it has several names: a new inode is cheap.
+    let previous = previous.filter(|_| stat.kind == Kind::File);
+    match by_itself(site, place, name, stat, previous)? {
         Some(Outcome::In(mut record)) => {
             record.link_group = Some(links::number(stat, &site.root));
             turn.done(&record);
             Ok(Some(Outcome::In(record)))
         }
         other => Ok(other),
+    }
+}
+
+fn by_itself(
+    site: &Site,
+    place: &Place,
+    name: &[u8],
+    stat: &Stat,
+    previous: Option<&FileRecord>,
+) -> Result<Option<Outcome>, Error> {
+    match stat.kind {
+        Kind::File => regular(site, place, name, stat, previous),
+        _ => special(site, place, name, stat, previous),
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn is_as_recorded(record: &FileRecord, stat: &Stat, content_named: bo
     // Within one step of the clock a second name leaves no trace in the times.
     let same_group = match record.link_group {
         Some(_) => record.ino == stat.ino && stat.nlink > 1,
-        None => stat.kind != Kind::File || stat.nlink == 1,
+        None => stat.kind == Kind::Directory || stat.nlink == 1,
     };
     if record.kind != kind(stat.kind) || !same_owner_and_mode(record, stat) || !same_size || !same_group {
         return Some(false);

@@ -74,7 +74,7 @@ impl Names<'_> {
         }
         match self.look(path)? {
             Found::There(stat) => {
-                if stat.kind == Kind::File && stat.nlink > 1 {
+                if stat.kind != Kind::Directory && stat.nlink > 1 {
                     self.meet(&stat);
                 }
                 Ok(Told::Clear)
@@ -103,7 +103,7 @@ impl Names<'_> {
         let changed = judge::is_as_recorded(record, &stat, by_name) != Some(true);
         if changed || self.inodes.contains_key(&(stat.dev, stat.ino)) {
             mark(&mut self.dirty, path, Dirt::Name);
-            if stat.kind == Kind::File && stat.nlink > 1 {
+            if stat.kind != Kind::Directory && stat.nlink > 1 {
                 self.meet(&stat);
             }
         }
