@@ -9,7 +9,7 @@ use super::figures::{self, Page};
 use super::place::{Place, VaultArg};
 use super::session::Session;
 use crate::api::wire;
-use crate::vault::{Days, Quarantined};
+use crate::vault::{self, Days, Quarantined, Vault};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -37,10 +37,10 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let mut documents = Vec::new();
     for place in args.vault.places(session, args.repository.as_deref())? {
         // A repository whose first run is still to come has no vault yet; one that is asked for by name should have.
-        let days = match place.open() {
+        let days = match Vault::open(&place.vault, &place.name) {
             Ok(vault) => vault.days(session.now())?,
-            Err(failure) if named => return Err(failure),
-            Err(_) => Days::default(),
+            Err(vault::Error::NoVault { .. }) if !named => Days::default(),
+            Err(error) => return Err(error.into()),
         };
         let listed = listed(&days, session.now());
         if session.out.json {

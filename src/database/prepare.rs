@@ -3,6 +3,7 @@
 
 use futures_util::future::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio_postgres::types::Type;
 
 use super::catalog::{self, Table};
 use super::{Error, session};
@@ -84,6 +85,25 @@ impl Prepared {
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// The types of the columns that a query yields; it is not run.
+    ///
+    /// # Errors
+    /// The database is not among those that are dumped, or the server does not understand the query.
+    pub async fn columns_of(&self, dbname: &str, sql: &str) -> Result<Vec<Type>, Error> {
+        let Some(database) = self.databases.iter().find(|database| database.info.name == dbname) else {
+            let there = self.databases.iter().map(|database| database.info.name.clone()).collect();
+            return Err(Error::NoDatabase { name: dbname.to_owned(), there });
+        };
+        let keeper = &database.keeper;
+        // In a transaction of its own, with the role's own search_path, as the check will run it.
+        let begin = "BEGIN READ ONLY; SET LOCAL search_path TO DEFAULT";
+        keeper.batch_execute(begin).await.map_err(|error| keeper.failed("begin", &error))?;
+        let query =
+            keeper.prepare(sql).await.map_err(|error| keeper.failed("prepare the query of a check", &error));
+        keeper.batch_execute("ROLLBACK").await.map_err(|error| keeper.failed("roll back", &error))?;
+        Ok(query?.columns().iter().map(|column| column.type_().clone()).collect())
     }
 }
 

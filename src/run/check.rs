@@ -82,13 +82,13 @@ pub async fn cross_check(
 }
 
 /// Uploads and their gold file. The names in the repository are lower case, the hashes in the rows upper case.
-const GOLD: &str = "select lower(p.pfile_sha1 || '.' || p.pfile_md5 || '.' || p.pfile_size), p.pfile_size::bigint, \
+pub(super) const GOLD: &str = "select lower(p.pfile_sha1 || '.' || p.pfile_md5 || '.' || p.pfile_size), p.pfile_size::bigint, \
      'upload ' || u.upload_pk || ' (' || coalesce(u.upload_filename, '') || ')' \
      from upload u join pfile p on p.pfile_pk = u.pfile_fk";
 
 /// Every file that was unpacked. Which upload it belongs to is asked only for those that are missing: the join over
 /// `uploadtree` is the largest that FOSSology has.
-const FILES: &str =
+pub(super) const FILES: &str =
     "select lower(pfile_sha1 || '.' || pfile_md5 || '.' || pfile_size), pfile_size::bigint from pfile";
 
 /// The uploads that a file belongs to; $NAME is replaced by a quoted literal.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::journal::End;
+use crate::run::place::Overlap;
 use crate::{database, fs, hold, journal, manifest, postgres, tree, vault};
 
 /// A run failed. No day was lost.
@@ -66,6 +67,14 @@ pub enum Error {
         expected: u64,
         /// What must stay free.
         reserve: u64,
+    },
+    /// The vault and a tree are not apart.
+    #[error("tree {tree}: {source}")]
+    Overlap {
+        /// The tree's name.
+        tree: String,
+        /// How.
+        source: Overlap,
     },
     /// Rows whose files are not in the day.
     #[error(

@@ -10,8 +10,10 @@ mod check;
 mod day;
 mod error;
 mod freeze;
+mod place;
 mod preflight;
 mod probe;
+mod query;
 
 use std::path::PathBuf;
 
@@ -24,6 +26,7 @@ use crate::vault::{self, Day, Locked, Vault};
 
 pub use check::cross_check;
 pub use error::Error;
+pub use place::Overlap;
 pub use probe::{Finding, Verdict, probe};
 
 /// What is to be backed up, and for whom.
@@ -113,7 +116,9 @@ async fn keep_a_day(
     let writer = vault.begin(step.journal.id(), repository.new_base_every, started, &context.cancel)?;
 
     step.begin(Phase::Preflight)?;
+    preflight::apart(repository)?;
     let database = preflight::database(repository, context).await?;
+    query::ask_all(repository, database.as_ref()).await?;
     preflight::space(&vault, writer.previous(), &repository.limits)?;
 
     step.begin(Phase::Warm)?;

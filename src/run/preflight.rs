@@ -4,9 +4,10 @@ use bytesize::ByteSize;
 
 use crate::config::{Limits, Repository};
 use crate::database;
-use crate::event::{Context, Notices as _};
+use crate::event::Context;
 use crate::manifest::Manifest;
 use crate::run::Error;
+use crate::run::place::overlap;
 use crate::vault::{Day, Probe, Vault};
 
 /// A day may need this many times what the last one needed before the forecast is wrong.
@@ -18,11 +19,17 @@ pub(super) async fn database(
     context: &Context,
 ) -> Result<Option<database::Prepared>, Error> {
     let Some(database) = &repository.database else { return Ok(None) };
-    let prepared = database::prepare(database, context).await?;
-    for warning in &prepared.report().warnings {
-        context.observer.warn(warning.clone());
+    Ok(Some(database::prepare(database, context).await?))
+}
+
+/// No tree holds the vault, and the vault no tree, wherever symbolic links lead.
+pub(super) fn apart(repository: &Repository) -> Result<(), Error> {
+    for tree in repository.trees.values() {
+        if let Some(together) = overlap(&repository.vault, &tree.path)? {
+            return Err(Error::Overlap { tree: tree.name.clone(), source: together });
+        }
     }
-    Ok(Some(prepared))
+    Ok(())
 }
 
 /// Whether the vault has room for a day like the last one.

@@ -1,11 +1,13 @@
 //! Looking at everything that a run will need, changing nothing: what `daykeep config check` tells.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::config::{Config, Repository};
 use crate::event::Context;
+use crate::run::place::overlap;
+use crate::run::query;
 use crate::vault::Vault;
 use crate::{database, fs, hold};
 
@@ -126,13 +128,12 @@ async fn database_of(repository: &Repository, of: &mut Findings<'_>, context: &C
                 of.tell("database", Verdict::Warning, warning.clone(), None);
             }
             for check in repository.checks.values() {
-                if !report.databases.iter().any(|known| known.name == check.database) {
-                    of.tell(
-                        &format!("check {}", check.name),
-                        Verdict::Failure,
-                        format!("there is no database {:?} among those that are backed up", check.database),
-                        Some("name one of the server's databases in `database`".to_owned()),
-                    );
+                let subject = format!("check {}", check.name);
+                match query::ask(check, &prepared).await {
+                    Ok(()) => {
+                        of.ok(&subject, format!("the server understands its query of {}", check.database))
+                    }
+                    Err(error) => of.fail(&subject, &error, None),
                 }
             }
         }
@@ -147,31 +148,11 @@ fn tree_of(name: &str, path: &Path, vault: &Path, of: &mut Findings<'_>) {
         of.fail(&subject, &error, Some(hint));
         return;
     }
-    match (fs::real_path(path), nearest_real(vault)) {
-        (Ok(real), Some(vault)) if vault.starts_with(&real) => of.tell(
-            &subject,
-            Verdict::Failure,
-            format!("the vault {} is inside the tree {}", vault.display(), real.display()),
-            Some("a day would hold all days before it: put the vault elsewhere".to_owned()),
-        ),
-        (Ok(real), Some(vault)) if real.starts_with(&vault) => of.tell(
-            &subject,
-            Verdict::Failure,
-            format!("the tree {} is inside the vault {}", real.display(), vault.display()),
-            Some("put the vault elsewhere".to_owned()),
-        ),
-        (Ok(_), _) => of.ok(&subject, format!("{} can be read", path.display())),
-        (Err(error), _) => of.fail(&subject, &error, None),
+    match overlap(vault, path) {
+        Ok(None) => of.ok(&subject, format!("{} can be read", path.display())),
+        Ok(Some(together)) => of.fail(&subject, &together, None),
+        Err(error) => of.fail(&subject, &error, None),
     }
-}
-
-/// The real path of the nearest directory that is there: a vault may still have to be made.
-fn nearest_real(path: &Path) -> Option<PathBuf> {
-    path.ancestors().find_map(|dir| {
-        let real = fs::real_path(dir).ok()?;
-        let rest = path.strip_prefix(dir).ok()?;
-        Some(real.join(rest))
-    })
 }
 
 fn vault_of(repository: &Repository, of: &mut Findings<'_>) {

@@ -62,10 +62,13 @@ impl Vault {
     /// Opens what is there, for reading.
     ///
     /// # Errors
-    /// There is no vault of the repository below `root`.
+    /// `root` is not there, there is no vault of the repository below it, or it may not be looked into.
     pub fn open(root: &Path, repository: &str) -> Result<Self, Error> {
         let vault = Self::at(root, repository);
-        if vault.days_path().is_dir() { Ok(vault) } else { Err(Error::NoVault { path: vault.path }) }
+        if !fs::exists(root)? {
+            return Err(Error::NoRoot { root: root.to_owned() });
+        }
+        if fs::exists(&vault.days_path())? { Ok(vault) } else { Err(Error::NoVault { path: vault.path }) }
     }
 
     /// Opens it, creating it if needed. `root` itself must be there: a missing one is a disk that is not mounted, and
