@@ -706,7 +706,12 @@ fn victim() {
     loop {
         // The clock is the day's number, so that the vault alone tells the time.
         let now = night(i64::try_from(vault.days(Timestamp::MAX).unwrap().next_sequence()).unwrap());
-        let Ok(locked) = vault.lock(&format!("victim {}", std::process::id()), now) else { continue };
+        let locked = match vault.lock(&format!("victim {}", std::process::id()), now) {
+            Ok(locked) => locked,
+            Err(Error::Locked { .. }) => continue,
+            // The power has gone: this is the end.
+            Err(error) => panic!("{error}"),
+        };
         let now = night(i64::try_from(vault.days(Timestamp::MAX).unwrap().next_sequence()).unwrap());
         let writer = locked.begin(1, Some(4), now, &go_on()).unwrap();
         fill(&writer, &[]);

@@ -50,13 +50,14 @@ fn nearest_real(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::{Overlap, overlap};
+    use crate::fs::create_dir_durable;
 
     #[test]
     fn a_symbolic_link_does_not_hide_a_vault_in_a_tree() {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
-        std::fs::create_dir_all(at("tree/deep")).unwrap();
-        std::fs::create_dir_all(at("vault/app")).unwrap();
+        create_dir_durable(&at("tree/deep")).unwrap();
+        create_dir_durable(&at("vault/app")).unwrap();
         std::os::unix::fs::symlink(at("tree/deep"), at("link")).unwrap();
         assert!(matches!(overlap(&at("link/vault"), &at("tree")), Ok(Some(Overlap::VaultInTree { .. }))));
         assert!(matches!(overlap(&at("vault"), &at("vault/app")), Ok(Some(Overlap::TreeInVault { .. }))));

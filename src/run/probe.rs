@@ -131,7 +131,7 @@ async fn database_of(repository: &Repository, of: &mut Findings<'_>, context: &C
                 let subject = format!("check {}", check.name);
                 match query::ask(check, &prepared).await {
                     Ok(()) => {
-                        of.ok(&subject, format!("the server understands its query of {}", check.database))
+                        of.ok(&subject, format!("the server understands its query of {}", check.database));
                     }
                     Err(error) => of.fail(&subject, &error, None),
                 }
