@@ -147,3 +147,16 @@ fn is_not_released_under_by_mistake() {
     assert_eq!(running.end().status.code(), Some(130));
     assert_run("release_in_use", &in_use);
 }
+
+#[test]
+fn learns_that_it_was_released_by_force() {
+    let world = world("drain = \"5m\"", NEVER_IDLE);
+    let running = Running::start(&world);
+    let forced = world.output(&["release", "--force"]);
+    assert!(forced.status.success(), "{forced:?}");
+    assert!(!world.path("paused").exists(), "the repository runs again");
+    let output = running.end();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("the freeze is void"), "{told}");
+}
