@@ -258,7 +258,7 @@ pub fn names_in(path: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
 /// # Errors
 /// Something on the way is not there or cannot be read.
 pub fn real_path(path: &Path) -> Result<PathBuf, Error> {
-    fs::canonicalize(path).on("resolve", path)
+    fs::canonicalize(path).on("find", path)
 }
 
 /// Whether files can be created in a directory, found out by creating one (the directory too, if it is missing).
