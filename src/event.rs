@@ -30,6 +30,20 @@ pub enum Phase {
     Seal,
     /// Removing days by the keep rules.
     Prune,
+    /// Holding a day against its digests and records.
+    Verify,
+    /// Starting a scratch server for a drill.
+    Scratch,
+    /// Restoring the databases, beside those that are there.
+    Load,
+    /// Copying out of the day what the trees lack, beside them.
+    Stage,
+    /// Putting what was restored in the place of what is there.
+    Switch,
+    /// Holding what was restored against what was recorded at the freeze point.
+    Compare,
+    /// Taking a restore back, or dropping what it had moved aside.
+    Settle,
 }
 
 impl Phase {
@@ -48,6 +62,13 @@ impl Phase {
             Self::CrossCheck => "cross_check",
             Self::Seal => "seal",
             Self::Prune => "prune",
+            Self::Verify => "verify",
+            Self::Scratch => "scratch",
+            Self::Load => "load",
+            Self::Stage => "stage",
+            Self::Switch => "switch",
+            Self::Compare => "compare",
+            Self::Settle => "settle",
         }
     }
 }

@@ -137,6 +137,13 @@ pub fn title(phase: Phase) -> &'static str {
         Phase::CrossCheck => "checking that every row has its file",
         Phase::Seal => "sealing the day",
         Phase::Prune => "removing days by the keep rules",
+        Phase::Verify => "holding the day against its digests",
+        Phase::Scratch => "starting a scratch server",
+        Phase::Load => "restoring the databases beside those that are there",
+        Phase::Stage => "copying out of the day what the trees lack",
+        Phase::Switch => "putting the day in the place of what is there",
+        Phase::Compare => "comparing what was restored with what was recorded",
+        Phase::Settle => "settling the restore",
     }
 }
 

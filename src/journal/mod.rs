@@ -67,6 +67,14 @@ pub enum JobKind {
     Backup,
     /// Removes days by the keep rules.
     Prune,
+    /// Puts a day in the place of what is there.
+    Restore,
+    /// Takes a restore back, or drops what it had moved aside.
+    Settle,
+    /// Holds a day against its digests and records.
+    Verify,
+    /// Restores a day into a scratch place and compares.
+    Drill,
 }
 
 impl JobKind {
@@ -76,6 +84,10 @@ impl JobKind {
         match self {
             Self::Backup => "backup",
             Self::Prune => "prune",
+            Self::Restore => "restore",
+            Self::Settle => "settle",
+            Self::Verify => "verify",
+            Self::Drill => "drill",
         }
     }
 }
