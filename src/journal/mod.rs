@@ -11,6 +11,7 @@
 mod due;
 mod job;
 mod news;
+mod unsettled;
 
 use std::fs::File;
 use std::io;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use due::{last_due, set_last_due};
 pub use job::{Job, JobState, job, jobs, last_success, settle};
 pub use news::News;
+pub use unsettled::{PendingRestore, RestorePhase, pending_restore, restore_record};
 
 use crate::event::Phase;
 use crate::fs;
@@ -49,6 +51,17 @@ pub enum Error {
     /// `schedule.json` is not what it should be.
     #[error("{} is damaged: remove it, and the next scheduled run will write it anew", path.display())]
     Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// `restore.json` is not what it should be.
+    #[error(
+        "{} is damaged, and a restore may be half way: see what the newest job of the repository did before it is moved away",
+        path.display()
+    )]
+    DamagedRestore {
         /// The file.
         path: PathBuf,
         /// Why.

@@ -18,6 +18,12 @@ pub enum Error {
         /// Who, and since when.
         source: vault::Error,
     },
+    /// A restore is half way.
+    #[error("{pending}")]
+    HalfRestored {
+        /// Which, and how it is ended.
+        pending: Box<journal::PendingRestore>,
+    },
     /// It was cancelled.
     #[error("the run was cancelled")]
     Cancelled,

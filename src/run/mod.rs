@@ -113,6 +113,7 @@ async fn keep_a_day(
     let vault = Vault::create(&repository.vault, &repository.name)?;
     let holder = format!("daykeep run, process {}, job {}", std::process::id(), step.journal.id());
     let vault = vault.lock(&holder, started).map_err(|error| locked(error, repository))?;
+    preflight::nothing_half_restored(request)?;
     let writer = vault.begin(step.journal.id(), repository.new_base_every, started, &context.cancel)?;
 
     step.begin(Phase::Preflight)?;

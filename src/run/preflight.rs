@@ -5,9 +5,10 @@ use bytesize::ByteSize;
 use crate::config::{Limits, Repository};
 use crate::database;
 use crate::event::Context;
+use crate::journal;
 use crate::manifest::Manifest;
-use crate::run::Error;
 use crate::run::place::overlap;
+use crate::run::{Error, Request};
 use crate::vault::{Day, Probe, Vault};
 
 /// A day may need this many times what the last one needed before the forecast is wrong.
@@ -20,6 +21,16 @@ pub(super) async fn database(
 ) -> Result<Option<database::Prepared>, Error> {
     let Some(database) = &repository.database else { return Ok(None) };
     Ok(Some(database::prepare(database, context).await?))
+}
+
+/// A restore that was killed half way leaves rows and files of two days: nothing to be kept. Asked for with the vault locked, which a
+/// restore has for as long as it lives.
+pub(super) fn nothing_half_restored(request: &Request) -> Result<(), Error> {
+    let pending = journal::pending_restore(&request.state_dir, &request.repository.name)?;
+    match pending.filter(|restore| !restore.is_over()) {
+        Some(pending) => Err(Error::HalfRestored { pending: Box::new(pending) }),
+        None => Ok(()),
+    }
 }
 
 /// No tree holds the vault, and the vault no tree, wherever symbolic links lead.
