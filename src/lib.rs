@@ -13,6 +13,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crosscheck;
 pub mod daemon;
 pub mod database;
 pub mod event;

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use daykeep::clock::SystemClock;
 use daykeep::config::{self, Check};
+use daykeep::crosscheck::{self, cross_check};
 use daykeep::database::{self, Frozen, Prepared};
 use daykeep::event::{Context, Recording};
 use daykeep::hold::{self, Held};
 use daykeep::manifest::RecordWriter;
-use daykeep::run::{self, cross_check};
 use daykeep::tree::{self, DayTree, Warm};
 
 #[path = "support/application.rs"]
@@ -136,7 +136,7 @@ async fn files_before_the_database_are_caught_by_the_cross_check() {
     let parts = Parts::new();
     let (released, frozen, day) = parts.take(&Order::FilesFirst).await;
     let told = cross_check(&parts.check, &frozen, &day, &parts.context).await;
-    let Err(run::Error::FilesMissing { missing, rows, examples, .. }) = &told else {
+    let Err(crosscheck::Error::FilesMissing { missing, rows, examples, .. }) = &told else {
         panic!("not caught: {told:?}")
     };
     // An upload has two rows that name its file: its own, and that of the file.

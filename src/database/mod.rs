@@ -39,6 +39,7 @@ mod dump;
 mod export;
 mod freeze;
 mod globals;
+mod live;
 mod load;
 mod prepare;
 mod progress;
@@ -53,6 +54,7 @@ use std::time::Duration;
 pub use directory::directory_name;
 pub use export::{ExportError, export};
 pub use freeze::Frozen;
+pub use live::Live;
 pub use prepare::{DatabaseInfo, Prepared, Report, prepare};
 
 use crate::{fs, postgres, process};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Repository;
+use crate::crosscheck;
 use crate::database;
 use crate::event::Context;
 use crate::manifest::{CheckRecord, DatabaseRecord, FORMAT, Manifest, RecordWriter, TreeRecord};
@@ -15,7 +16,7 @@ use crate::vault::DayWriter;
 
 /// A day whose database and trees are complete, but not yet checked against each other.
 pub(super) struct Filled {
-    pub(super) snapshots: Option<database::Frozen>,
+    snapshots: Option<database::Frozen>,
     pub(super) trees: BTreeMap<String, TreeRecord>,
     pub(super) database: Option<DatabaseRecord>,
     instant: Timestamp,
@@ -87,8 +88,25 @@ fn both<A, B>(one: Result<A, Error>, other: Result<B, Error>) -> Result<(A, B), 
     }
 }
 
+/// Runs every configured check in the snapshots and the trees of the day; the first that finds a row without its file fails the
+/// run.
+pub(super) async fn cross_checked(
+    mut filled: Filled,
+    repository: &Repository,
+    writer: &DayWriter,
+    context: &Context,
+) -> Result<Contents, Error> {
+    let mut records = Vec::new();
+    if let Some(snapshots) = filled.snapshots.take() {
+        let root_of = |tree: &str| writer.trees().join(tree);
+        records = crosscheck::every_row_has_its_file(repository, &snapshots, &root_of, context).await?;
+        snapshots.finish().await?;
+    }
+    Ok(filled.checked(records))
+}
+
 impl Filled {
-    pub(super) fn checked(self, checks: Vec<CheckRecord>) -> Contents {
+    fn checked(self, checks: Vec<CheckRecord>) -> Contents {
         Contents { filled: self, checks }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::journal::End;
 use crate::run::place::Overlap;
-use crate::{database, fs, hold, journal, manifest, postgres, tree, vault};
+use crate::{crosscheck, database, fs, hold, journal, manifest, postgres, tree, vault};
 
 /// A run failed. No day was lost.
 #[derive(Debug, thiserror::Error)]
@@ -82,31 +82,9 @@ pub enum Error {
         /// How.
         source: Overlap,
     },
-    /// Rows whose files are not in the day.
-    #[error(
-        "cross-check {check}: {missing} of {rows} rows have no file in the day, and allow_missing is {allowed}: {}",
-        examples.join("; ")
-    )]
-    FilesMissing {
-        /// The check.
-        check: String,
-        /// Rows without a file.
-        missing: u64,
-        /// Rows in all.
-        rows: u64,
-        /// How many may be missing.
-        allowed: u64,
-        /// The first few, with what is hurt.
-        examples: Vec<String>,
-    },
-    /// The query of a cross-check does not give what is needed.
-    #[error("cross-check {check}: {problem}")]
-    CheckQuery {
-        /// The check.
-        check: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// A row without its file, or a check that cannot be made.
+    #[error(transparent)]
+    CrossCheck(#[from] crosscheck::Error),
     /// The hold.
     #[error(transparent)]
     Hold(#[from] hold::Error),
@@ -150,7 +128,10 @@ impl Error {
             Self::Hold(hold::Error::Cancelled)
             | Self::Vault(vault::Error::Cancelled)
             | Self::Database(database::Error::Cancelled)
-            | Self::Tree(tree::Error::Cancelled) => Self::Cancelled,
+            | Self::Tree(tree::Error::Cancelled)
+            | Self::CrossCheck(
+                crosscheck::Error::Cancelled | crosscheck::Error::Database(database::Error::Cancelled),
+            ) => Self::Cancelled,
             other => other,
         }
     }

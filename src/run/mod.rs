@@ -6,25 +6,23 @@
 //! process. After `Release` the run only writes into the building directory, until `seal` makes it a day by one
 //! rename. Pruning comes last and only after a seal.
 
-mod check;
 mod day;
 mod error;
 mod freeze;
 mod place;
 mod preflight;
 mod probe;
-mod query;
 
 use std::path::PathBuf;
 
 use crate::config::Repository;
+use crate::crosscheck;
 use crate::event::{Context, Event, Notices as _, Phase};
 use crate::hold;
 use crate::journal::{End, JobKind, Journal};
 use crate::manifest::Manifest;
 use crate::vault::{self, Day, Locked, Vault};
 
-pub use check::cross_check;
 pub use error::Error;
 pub use place::Overlap;
 pub use probe::{Finding, Verdict, probe};
@@ -119,7 +117,7 @@ async fn keep_a_day(
     step.begin(Phase::Preflight)?;
     preflight::apart(repository)?;
     let database = preflight::database(repository, context).await?;
-    query::ask_all(repository, database.as_ref()).await?;
+    crosscheck::ask_all(repository, database.as_ref()).await?;
     preflight::space(&vault, writer.previous(), &repository.limits)?;
 
     step.begin(Phase::Warm)?;
@@ -150,7 +148,7 @@ async fn keep_a_day(
     let contents = day::fill(frozen, repository, &writer, context).await?;
 
     step.begin(Phase::CrossCheck)?;
-    let contents = check::every_row_has_its_file(contents, repository, &writer, context).await?;
+    let contents = day::cross_checked(contents, repository, &writer, context).await?;
 
     step.begin(Phase::Seal)?;
     let manifest = contents.into_manifest(repository, &writer, step.journal.id(), started, context);

@@ -7,9 +7,8 @@ use serde::Serialize;
 use crate::config::{Config, Repository};
 use crate::event::Context;
 use crate::run::place::overlap;
-use crate::run::query;
 use crate::vault::Vault;
-use crate::{database, fs, hold};
+use crate::{crosscheck, database, fs, hold};
 
 /// How a finding bears on the next run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -129,7 +128,7 @@ async fn database_of(repository: &Repository, of: &mut Findings<'_>, context: &C
             }
             for check in repository.checks.values() {
                 let subject = format!("check {}", check.name);
-                match query::ask(check, &prepared).await {
+                match crosscheck::ask(check, &prepared).await {
                     Ok(()) => {
                         of.ok(&subject, format!("the server understands its query of {}", check.database));
                     }

@@ -4,11 +4,14 @@ use tokio_postgres::types::Type;
 
 use crate::config::{Check, CheckQuery, Repository};
 use crate::database::Prepared;
-use crate::run::Error;
-use crate::run::check::{FILES, GOLD};
+
+use super::{Error, FILES, GOLD};
 
 /// Every check's query is one that the server understands, with columns that mean what they should.
-pub(super) async fn ask_all(repository: &Repository, database: Option<&Prepared>) -> Result<(), Error> {
+///
+/// # Errors
+/// One is not; the error names its check, or its database.
+pub async fn ask_all(repository: &Repository, database: Option<&Prepared>) -> Result<(), Error> {
     let Some(database) = database else { return Ok(()) };
     for check in repository.checks.values() {
         ask(check, database).await?;
@@ -17,7 +20,10 @@ pub(super) async fn ask_all(repository: &Repository, database: Option<&Prepared>
 }
 
 /// One check's.
-pub(super) async fn ask(check: &Check, database: &Prepared) -> Result<(), Error> {
+///
+/// # Errors
+/// See [`ask_all`].
+pub async fn ask(check: &Check, database: &Prepared) -> Result<(), Error> {
     match &check.query {
         CheckQuery::Sql(sql) => {
             let columns = database.columns_of(&check.database, sql).await?;

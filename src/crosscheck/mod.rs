@@ -1,94 +1,102 @@
 //! The cross-check: every row's file is in the day (promise 3).
 //!
-//! The rows come from the snapshots of the freeze point, so that what is compared is the day itself: its dump with its
-//! trees. A repository that has lost files before daykeep came says how many in `allow_missing`; one more fails the run.
-//! Each row costs one look at the day's tree; nothing is kept in memory but the first few that are missing.
+//! In a run the rows come from the snapshots of the freeze point, so that what is compared is the day itself: its dump with its
+//! trees. After a restore and in a drill they come from the restored server ([`Rows`]). A repository that has lost files before
+//! daykeep came says how many in `allow_missing`; one more fails the check. Each row costs one look at the tree; nothing is kept in
+//! memory but the first few that are missing.
 
-use futures_util::{StreamExt as _, pin_mut};
+mod ask;
+mod error;
+mod rows;
+
+use std::path::PathBuf;
+
+use futures_util::StreamExt as _;
 use tokio_postgres::types::Type;
 
 use crate::config::{Check, CheckQuery, Repository};
-use crate::database;
 use crate::event::{Context, Event, Notices as _, Phase, Unit};
 use crate::manifest::CheckRecord;
-use crate::run::Error;
-use crate::run::day::{Contents, Filled};
 use crate::tree::DayTree;
-use crate::vault::DayWriter;
+
+pub use ask::{ask, ask_all};
+pub use error::Error;
+pub use rows::Rows;
 
 /// How many missing files an error names.
 const EXAMPLES: usize = 5;
 /// How often progress is told: once in so many rows.
 const PROGRESS_ROWS: u64 = 10_000;
 
-/// Runs every configured check; the first that finds a row without its file fails the run.
-pub(super) async fn every_row_has_its_file(
-    mut filled: Filled,
+/// Runs every configured check; the first that finds a row without its file fails. `root_of` tells where the tree of a name lies:
+/// in a day, or where it was restored to.
+///
+/// # Errors
+/// See [`cross_check`].
+pub async fn every_row_has_its_file(
     repository: &Repository,
-    writer: &DayWriter,
+    rows: &impl Rows,
+    root_of: &(dyn Fn(&str) -> PathBuf + Sync),
     context: &Context,
-) -> Result<Contents, Error> {
+) -> Result<Vec<CheckRecord>, Error> {
     let mut records = Vec::new();
-    if let Some(snapshots) = filled.snapshots.take() {
-        for check in repository.checks.values() {
-            let tree = DayTree::open(&writer.trees().join(&check.tree))?;
-            records.push(cross_check(check, &snapshots, &tree, context).await?);
-        }
-        snapshots.finish().await?;
+    for check in repository.checks.values() {
+        let tree = DayTree::open(&root_of(&check.tree))?;
+        records.push(cross_check(check, rows, &tree, context).await?);
     }
-    Ok(filled.checked(records))
+    Ok(records)
 }
 
-/// Holds the rows of the snapshots against a day's tree.
+/// Holds the rows of a check against a tree.
 ///
 /// # Errors
 /// [`Error::FilesMissing`] when rows have no file, with the first of them and what is hurt; or the query or the tree cannot be
 /// read.
 pub async fn cross_check(
     check: &Check,
-    snapshots: &database::Frozen,
+    rows: &impl Rows,
     tree: &DayTree,
     context: &Context,
 ) -> Result<CheckRecord, Error> {
     let mut found = Found::default();
     match &check.query {
         CheckQuery::Sql(sql) => {
-            count_missing(check, sql, &Places::AsGiven, snapshots, tree, &mut found, context).await?;
+            count_missing(check, sql, &Places::AsGiven, rows, tree, &mut found, context).await?;
         }
         CheckQuery::Fossology { depth, hosts, files } => {
             let gold = Places::Fossology { kind: "gold", depth: *depth, hosts };
-            count_missing(check, GOLD, &gold, snapshots, tree, &mut found, context).await?;
+            count_missing(check, GOLD, &gold, rows, tree, &mut found, context).await?;
             if *files {
                 let leaves = Places::Fossology { kind: "files", depth: *depth, hosts };
-                count_missing(check, FILES, &leaves, snapshots, tree, &mut found, context).await?;
+                count_missing(check, FILES, &leaves, rows, tree, &mut found, context).await?;
             }
         }
     }
-    let Found { rows, missing, examples } = found;
+    let Found { rows: count, missing, examples } = found;
     let (name, allowed) = (check.name.clone(), check.allow_missing);
     if missing == 0 {
-        context.observer.info(format!("cross-check {name}: {rows} rows, every file is in the day"));
-        return Ok(CheckRecord { name, rows, missing, allowed });
+        context.observer.info(format!("cross-check {name}: {count} rows, every file is in the day"));
+        return Ok(CheckRecord { name, rows: count, missing, allowed });
     }
-    let examples = name_what_is_hurt(check, examples, snapshots).await?;
+    let examples = name_what_is_hurt(check, examples, rows).await?;
     if missing > allowed {
-        return Err(Error::FilesMissing { check: name, missing, rows, allowed, examples });
+        return Err(Error::FilesMissing { check: name, missing, rows: count, allowed, examples });
     }
     context.observer.warn(format!(
-        "cross-check {name}: {missing} of {rows} rows have no file in the day, as allow_missing = {allowed} allows: {}",
+        "cross-check {name}: {missing} of {count} rows have no file in the day, as allow_missing = {allowed} allows: {}",
         examples.join("; ")
     ));
-    Ok(CheckRecord { name, rows, missing, allowed })
+    Ok(CheckRecord { name, rows: count, missing, allowed })
 }
 
 /// Uploads and their gold file. The names in the repository are lower case, the hashes in the rows upper case.
-pub(super) const GOLD: &str = "select lower(p.pfile_sha1 || '.' || p.pfile_md5 || '.' || p.pfile_size), p.pfile_size::bigint, \
+const GOLD: &str = "select lower(p.pfile_sha1 || '.' || p.pfile_md5 || '.' || p.pfile_size), p.pfile_size::bigint, \
      'upload ' || u.upload_pk || ' (' || coalesce(u.upload_filename, '') || ')' \
      from upload u join pfile p on p.pfile_pk = u.pfile_fk";
 
 /// Every file that was unpacked. Which upload it belongs to is asked only for those that are missing: the join over
 /// `uploadtree` is the largest that FOSSology has.
-pub(super) const FILES: &str =
+const FILES: &str =
     "select lower(pfile_sha1 || '.' || pfile_md5 || '.' || pfile_size), pfile_size::bigint from pfile";
 
 /// The uploads that a file belongs to; $NAME is replaced by a quoted literal.
@@ -148,14 +156,13 @@ async fn count_missing(
     check: &Check,
     sql: &str,
     places: &Places<'_>,
-    snapshots: &database::Frozen,
+    rows: &impl Rows,
     tree: &DayTree,
     found: &mut Found,
     context: &Context,
 ) -> Result<(), Error> {
-    let rows = snapshots.rows(&check.database, sql).await?;
-    pin_mut!(rows);
-    while let Some(row) = rows.next().await {
+    let mut answer = rows.rows(&check.database, sql).await?;
+    while let Some(row) = answer.next().await {
         let row = Row::read(check, &row?)?;
         let Some(row) = row else { continue };
         found.rows += 1;
@@ -232,13 +239,13 @@ impl Row {
 async fn name_what_is_hurt(
     check: &Check,
     missing: Vec<Missing>,
-    snapshots: &database::Frozen,
+    rows: &impl Rows,
 ) -> Result<Vec<String>, Error> {
     let mut sentences = Vec::new();
     for Missing { path, name, owner, found_size } in missing {
         let owner = match (&check.query, owner) {
             (_, Some(owner)) => Some(owner),
-            (CheckQuery::Fossology { .. }, None) => uploads_of(check, &name, snapshots).await?,
+            (CheckQuery::Fossology { .. }, None) => uploads_of(check, &name, rows).await?,
             (CheckQuery::Sql(_), None) => None,
         };
         let what = match found_size {
@@ -253,20 +260,15 @@ async fn name_what_is_hurt(
     Ok(sentences)
 }
 
-async fn uploads_of(
-    check: &Check,
-    name: &str,
-    snapshots: &database::Frozen,
-) -> Result<Option<String>, Error> {
+async fn uploads_of(check: &Check, name: &str, rows: &impl Rows) -> Result<Option<String>, Error> {
     let mut parts = name.split('.').map(str::to_uppercase);
     let (Some(sha1), Some(md5)) = (parts.next(), parts.next()) else { return Ok(None) };
     // Both come out of the database's own hash columns; quoting keeps whatever is there a literal.
     let quoted = |text: String| format!("'{}'", text.replace('\'', "''"));
     let sql = UPLOADS_OF.replace("$SHA1", &quoted(sha1)).replace("$MD5", &quoted(md5));
-    let rows = snapshots.rows(&check.database, &sql).await?;
-    pin_mut!(rows);
+    let mut answer = rows.rows(&check.database, &sql).await?;
     let mut uploads = Vec::new();
-    while let Some(row) = rows.next().await {
+    while let Some(row) = answer.next().await {
         if let Ok(Some(upload)) = row?.try_get::<_, Option<String>>(0) {
             uploads.push(upload);
         }
