@@ -70,7 +70,7 @@ async fn dump_day(config: &Database, vault: &Path, day: &str, previous: Option<&
     let mut frozen = freeze(config).await.unwrap();
     let target = vault.join(day).join("database");
     let previous = previous.map(|day| vault.join(day).join("database"));
-    let record = frozen.dump(&Free, &target, previous.as_deref(), false, &context).await.unwrap();
+    let record = frozen.dump(&Free, &target, previous.as_deref(), false, &context).await.unwrap().record;
     frozen.finish().await.unwrap();
     record
 }
@@ -410,7 +410,7 @@ async fn rows_come_from_the_snapshot_before_and_after_the_dump() {
     let vault = TempDir::new().unwrap();
     let (context, heard) = context();
     let target = vault.path().join("1/database");
-    let record = frozen.dump(&Free, &target, None, false, &context).await.unwrap();
+    let record = frozen.dump(&Free, &target, None, false, &context).await.unwrap().record;
     assert_eq!(record.databases[0].rows, 2);
     assert_eq!(count(&frozen).await, ["é", "two"]);
     assert!(

@@ -147,7 +147,7 @@ fn dump(server: &Server, vault: &Path, day: &str, previous: Option<&str>) -> Man
         let prepared = database::prepare(&config, &context).await?;
         let mut frozen = prepared.freeze(&Quiet, &context).await?;
         let target = target.join("database");
-        let record = frozen.dump(&Quiet, &target, previous.as_deref(), false, &context).await?;
+        let record = frozen.dump(&Quiet, &target, previous.as_deref(), false, &context).await?.record;
         frozen.finish().await?;
         Ok::<_, database::Error>(record)
     };

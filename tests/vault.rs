@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 use daykeep::clock::FakeClock;
 use daykeep::event::{Context, Event, Observer, Recording};
 use daykeep::manifest::{
-    CheckRecord, DatabaseEntry, DatabaseRecord, FORMAT, FileKind, FileRecord, HoldEvidence, Manifest,
-    PathBytes, RecordWriter, TreeRecord,
+    CheckRecord, DatabaseEntry, DatabaseRecord, DatabaseSeal, FORMAT, FileKind, FileRecord, HoldEvidence,
+    Manifest, PathBytes, RecordWriter, Rows, TableSeal, TreeRecord,
 };
 use daykeep::retention::{Candidate, Plan, Rules, plan};
-use daykeep::vault::{Day, DayWriter, Difference, Error, Locked, Vault, diff};
+use daykeep::vault::{
+    Day, DayWriter, Difference, Error, Locked, Proof, ProofKind, ProofSeconds, Vault, diff,
+};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -128,7 +130,7 @@ fn go_on() -> CancellationToken {
 fn keep(locked: &Locked, at: Timestamp) -> Day {
     let writer = locked.begin(7, None, at, &go_on()).unwrap();
     fill(&writer, &[]);
-    writer.seal(manifest(at)).unwrap()
+    writer.seal(manifest(at), Vec::new()).unwrap()
 }
 
 /// Everything that the manifest says of the day's own files is so, and nothing else is there.
@@ -216,7 +218,7 @@ fn a_sealed_day_is_described_named_and_linked() {
     assert!(writer.previous().is_none() && writer.is_base() && !writer.picked_up());
     assert_eq!((writer.sequence(), writer.path().to_owned()), (1, locked.days_path().join(".building")));
     fill(&writer, &[]);
-    let first = writer.seal(manifest(night(0))).unwrap();
+    let first = writer.seal(manifest(night(0)), Vec::new()).unwrap();
     assert_eq!(first.name(), "2026-11-01T010000Z");
     assert_eq!(first.manifest().base_day, first.name());
     assert_whole(&first);
@@ -225,7 +227,7 @@ fn a_sealed_day_is_described_named_and_linked() {
     assert_eq!(writer.previous().unwrap(), &first);
     assert!(!writer.is_base());
     fill(&writer, &[]);
-    let second = writer.seal(manifest(night(1))).unwrap();
+    let second = writer.seal(manifest(night(1)), Vec::new()).unwrap();
     assert_whole(&second);
     let said = second.manifest();
     assert_eq!((said.sequence, said.run, said.base, said.base_day.as_str()), (2, 8, false, first.name()));
@@ -242,6 +244,102 @@ fn a_sealed_day_is_described_named_and_linked() {
     assert_eq!(days.quarantined, []);
     assert_links_agree(&locked, night(1));
     assert!(!locked.days_path().join(".building").exists());
+}
+
+#[test]
+fn a_seal_record_lies_beside_the_days_and_its_digests_can_be_checked_by_hand() {
+    let place = Place::new();
+    let locked = place.lock();
+    let writer = locked.begin(7, None, night(0), &go_on()).unwrap();
+    fill(&writer, &[]);
+    let rows = Rows { count: 3, digest: 7 };
+    let table = TableSeal { schema: "public".into(), name: "t".into(), rows };
+    let database = DatabaseSeal { name: "shop".into(), tables: vec![table], rest_tables: Vec::new() };
+    let day = writer.seal(manifest(night(0)), vec![database.clone()]).unwrap();
+    let said = locked.seal_of(day.name()).unwrap().unwrap();
+    assert_eq!((said.day.as_str(), said.repository.as_str()), (day.name(), REPOSITORY));
+    assert_eq!(said.databases, [database]);
+    assert_eq!((said.trees["gold"].files, said.trees["gold"].entries), (1, 1));
+    let text = fs::read(day.path().join("manifest.json")).unwrap();
+    let digest = blake3::hash(&text).to_hex().to_string();
+    assert_eq!(said.manifest, digest);
+    let line = fs::read_to_string(day.path().join("manifest.blake3")).unwrap();
+    assert_eq!(line, format!("{digest}  manifest.json\n"));
+    assert!(!day.manifest().digests.contains_key("manifest.blake3"));
+    assert_eq!(locked.seal_of("2026-11-09T010000Z").unwrap(), None, "an older day has none");
+
+    fs::write(locked.seal_path("2026-11-09T010000Z"), fs::read(locked.seal_path(day.name())).unwrap())
+        .unwrap();
+    let error = locked.seal_of("2026-11-09T010000Z").unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "seals/2026-11-09T010000Z.json is damaged: it is that of the day 2026-11-01T010000Z of fossology"
+        ),
+        "{error}"
+    );
+
+    let changed = String::from_utf8(text).unwrap().replace("daykeep test", "daykeep tesu");
+    fs::set_permissions(day.path(), fs::Permissions::from_mode(0o750)).unwrap();
+    fs::write(day.path().join("manifest.json"), &changed).unwrap();
+    let quarantined = locked.days(night(1)).unwrap().quarantined;
+    assert_eq!(
+        quarantined[0].reason,
+        "its manifest.json does not have the digest in manifest.blake3: one of them is damaged"
+    );
+    fs::remove_file(day.path().join("manifest.blake3")).unwrap();
+    assert_eq!(
+        locked.days(night(1)).unwrap().good.len(),
+        1,
+        "a day made before there were such files is good"
+    );
+}
+
+#[test]
+fn a_pinned_day_stays_and_what_is_recorded_of_a_day_goes_with_it() {
+    let place = Place::new();
+    let locked = place.lock();
+    let days: Vec<Day> = (0..4).map(|number| keep(&locked, night(number))).collect();
+    let (context, heard) = context(night(4));
+    for day in &days {
+        locked.add_proof(day.name(), proof(night(4))).unwrap();
+        locked.add_proof(day.name(), proof(night(5))).unwrap();
+    }
+    assert_eq!(locked.proofs(days[0].name()).unwrap(), [proof(night(4)), proof(night(5))]);
+    assert_eq!(locked.proven(days[0].name()).unwrap(), Some(proof(night(5))));
+
+    let pins = (days[1].pin().unwrap(), days[1].pin().unwrap());
+    let plan = remove_only(&days, &[days[0].name(), days[1].name()]);
+    assert_eq!(locked.prune(&plan, &context).unwrap(), [days[0].name()]);
+    assert_eq!(locked.days(night(4)).unwrap().good, days[1..]);
+    assert_links_agree(&locked, night(4));
+    let told = "the day 2026-11-02T010000Z is in use and stays for now";
+    assert!(heard.events().iter().any(|event| matches!(event, Event::Notice { text, .. } if text == told)));
+    let record =
+        |directory: &str, day: &Day| locked.path().join(directory).join(format!("{}.json", day.name()));
+    for directory in ["seals", "proofs"] {
+        assert!(!record(directory, &days[0]).exists() && record(directory, &days[1]).exists());
+    }
+    let error = days[0].pin().unwrap_err();
+    assert!(matches!(error, Error::File(_)), "{error}");
+
+    drop(pins);
+    // Killed after the rename: the next one finishes it, records first.
+    let aside = locked.days_path().join(format!(".removing-{}", days[1].name()));
+    fs::rename(days[1].path(), &aside).unwrap();
+    let error = days[1].pin().unwrap_err();
+    assert!(matches!(error, Error::File(_)), "{error}");
+    // One that lay there already: its number is no day's.
+    fs::create_dir(locked.days_path().join(format!(".removing-{}-2", days[2].name()))).unwrap();
+    locked.sweep(&context).unwrap();
+    for directory in ["seals", "proofs"] {
+        assert!(!record(directory, &days[1]).exists() && record(directory, &days[2]).exists());
+    }
+}
+
+fn proof(at: Timestamp) -> Proof {
+    let seconds = ProofSeconds { database: 1.0, trees: 2.0, total: 3.5 };
+    let (kind, by) = (ProofKind::Drill, "daykeep test".to_owned());
+    Proof { at, kind, ok: true, sampled: None, seconds, damages: 0, first: Vec::new(), by }
 }
 
 #[test]
@@ -269,7 +367,7 @@ fn two_days_of_one_second_have_two_names_in_order() {
     assert_eq!(listed, (1..=9).collect::<Vec<_>>());
     let writer = locked.begin(1, None, night(0), &go_on()).unwrap();
     fill(&writer, &[]);
-    let error = writer.seal(manifest(night(0))).unwrap_err().to_string();
+    let error = writer.seal(manifest(night(0)), Vec::new()).unwrap_err().to_string();
     assert!(
         error.starts_with("cannot name the day: ") && error.ends_with(" and the names after it are taken")
     );
@@ -299,7 +397,7 @@ fn an_interrupted_day_is_picked_up_with_its_trees_alone() {
     assert_eq!(left, ["database", "trees"]);
     assert_eq!(fs::read_dir(writer.database()).unwrap().count(), 0);
     fill(&writer, &[]);
-    assert_whole(&writer.seal(manifest(night(2))).unwrap());
+    assert_whole(&writer.seal(manifest(night(2)), Vec::new()).unwrap());
 }
 
 #[test]
@@ -314,7 +412,7 @@ fn what_was_built_from_another_day_is_not_picked_up() {
     assert!(!writer.picked_up(), "nobody knows what it was built from");
     assert!(!writer.trees().join("gold").exists());
     fill(&writer, &[]);
-    let first = writer.seal(manifest(night(0))).unwrap();
+    let first = writer.seal(manifest(night(0)), Vec::new()).unwrap();
 
     let writer = locked.begin(3, None, night(1), &go_on()).unwrap();
     fill(&writer, &[]);
@@ -340,7 +438,7 @@ fn a_new_base_begins_a_chain_and_shares_nothing() {
         let at = night(number) + SignedDuration::from_mins((number % 3) * 20 - 20);
         let writer = locked.begin(1, Some(3), at, &go_on()).unwrap();
         fill(&writer, &[]);
-        let day = writer.seal(manifest(at)).unwrap();
+        let day = writer.seal(manifest(at), Vec::new()).unwrap();
         bases.push((day.manifest().base, day.manifest().base_day == day.name()));
     }
     let expected = [true, false, false, true, false, false, true];
@@ -355,7 +453,7 @@ fn a_new_base_begins_a_chain_and_shares_nothing() {
     let writer = locked.begin(1, Some(30), night(8), &go_on()).unwrap();
     assert!(writer.is_base() && writer.picked_up());
     fill(&writer, &[]);
-    writer.seal(manifest(night(8))).unwrap();
+    writer.seal(manifest(night(8)), Vec::new()).unwrap();
     locked.begin(1, Some(30), night(9), &go_on()).unwrap().abandon();
     let writer = locked.begin(1, Some(1), night(9), &go_on()).unwrap();
     assert!(writer.is_base() && !writer.picked_up());
@@ -370,7 +468,7 @@ fn what_does_not_hang_together_is_not_sealed() {
         fill(&writer, &[]);
         let mut manifest = manifest(night(0));
         damage(&writer, &mut manifest);
-        let error = writer.seal(manifest).unwrap_err().to_string();
+        let error = writer.seal(manifest, Vec::new()).unwrap_err().to_string();
         assert!(locked.days(night(0)).unwrap().good.is_empty());
         error.rsplit_once(".building: ").unwrap().1.to_owned()
     };
@@ -627,7 +725,7 @@ fn a_tree_that_is_not_configured_any_more_is_not_sealed() {
     let writer = locked.begin(2, None, night(0), &go_on()).unwrap();
     assert!(writer.picked_up());
     fill(&writer, &[]);
-    let day = writer.seal(manifest(night(0))).unwrap();
+    let day = writer.seal(manifest(night(0)), Vec::new()).unwrap();
     let trees: Vec<_> = fs::read_dir(day.trees()).unwrap().map(|name| name.unwrap().file_name()).collect();
     assert_eq!(trees, ["gold"]);
     locked.begin(3, None, night(1), &go_on()).unwrap();
@@ -715,7 +813,7 @@ fn victim() {
         let now = night(i64::try_from(vault.days(Timestamp::MAX).unwrap().next_sequence()).unwrap());
         let writer = locked.begin(1, Some(4), now, &go_on()).unwrap();
         fill(&writer, &[]);
-        writer.seal(manifest(now)).unwrap();
+        writer.seal(manifest(now), Vec::new()).unwrap();
         let (context, _) = context(now);
         let plan = locked.plan_prune(&Rules { last: 3, ..Rules::default() }, &TimeZone::UTC, now).unwrap();
         locked.prune(&plan, &context).unwrap();
@@ -846,7 +944,7 @@ fn a_full_disk_costs_no_day_and_can_be_emptied() {
     fill(&writer, &[]);
     let filler = writer.database().join("filler");
     assert!(fs::write(&filler, vec![1; 2 << 20]).is_err(), "the disk is full");
-    let error = writer.seal(manifest(night(3))).unwrap_err();
+    let error = writer.seal(manifest(night(3)), Vec::new()).unwrap_err();
     assert!(error.to_string().starts_with("cannot write "), "{error}");
     assert_eq!(locked.probe().unwrap().free_bytes, 0);
     assert_eq!(locked.days(night(3)).unwrap().good, days);
@@ -867,7 +965,7 @@ fn a_disk_without_inodes_costs_no_day() {
     fill(&writer, &[]);
     let taken = (0..64).take_while(|n| fs::write(writer.trees().join(n.to_string()), "").is_ok()).count();
     assert!(taken < 64);
-    let error = writer.seal(manifest(night(1))).unwrap_err();
+    let error = writer.seal(manifest(night(1)), Vec::new()).unwrap_err();
     assert!(error.to_string().starts_with("cannot create "), "{error}");
     let probe = locked.probe().unwrap_err().to_string();
     assert!(probe.starts_with("cannot create "), "{probe}");
@@ -910,7 +1008,7 @@ fn the_difference_of_two_days_is_told_file_by_file_and_table_by_table() {
         fs::write(writer.database().join("fossology/tables.jsonl"), lines).unwrap();
         let mut said = manifest(night(number));
         said.database = Some(database_record());
-        writer.seal(said).unwrap()
+        writer.seal(said, Vec::new()).unwrap()
     };
     let mut touched = record("b/touched", 3);
     touched.mode = 0o600;

@@ -1,6 +1,6 @@
 //! After the release: everything goes from the snapshots to the day.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,11 +15,15 @@ use super::prepare::Report;
 use super::progress::Progress;
 use super::rest::{self, Rest};
 use super::shelf::Shelf;
+use super::toc::Contents;
 use super::{Error, directory_name, globals, load, segments, session};
 use crate::config;
 use crate::event::{Context, Notices as _};
 use crate::fs::{self, OnPath as _};
-use crate::manifest::{DatabaseEntry, DatabaseRecord, Rows, Segment, TableReader, TableRecord};
+use crate::manifest::{
+    DatabaseEntry, DatabaseRecord, DatabaseSeal, Rows, Segment, TableName, TableReader, TableRecord,
+    TableSeal,
+};
 use crate::postgres::{Client, Programs};
 
 /// What the databases of one dump share.
@@ -34,9 +38,19 @@ struct Site<'a> {
     context: &'a Context,
 }
 
+/// What a dump says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dumped {
+    /// For the day's manifest.
+    pub record: DatabaseRecord,
+    /// For its seal: what the server sent, database by database.
+    pub seals: Vec<DatabaseSeal>,
+}
+
 /// One database's part.
 struct Done {
     entry: DatabaseEntry,
+    seal: DatabaseSeal,
     new_bytes: u64,
     all_bytes: u64,
 }
@@ -47,7 +61,7 @@ pub async fn dump(
     target: &Path,
     previous: Option<&Path>,
     context: &Context,
-) -> Result<DatabaseRecord, Error> {
+) -> Result<Dumped, Error> {
     remove_leftovers(target).await?;
     fs::create_dir_durable(target)?;
     let cancellers: Vec<_> = frozen
@@ -72,7 +86,7 @@ async fn dump_all(
     target: &Path,
     previous: Option<&Path>,
     context: &Context,
-) -> Result<DatabaseRecord, Error> {
+) -> Result<Dumped, Error> {
     let globals_bytes = match frozen.globals.take() {
         None => 0,
         Some(mut running) => {
@@ -107,17 +121,21 @@ async fn dump_all(
     drop(small);
     site.progress.finish();
     done.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
-    Ok(DatabaseRecord {
+    let new_bytes = globals_bytes + done.iter().map(|done| done.new_bytes).sum::<u64>();
+    let stored_bytes = globals_bytes + done.iter().map(|done| done.all_bytes).sum::<u64>();
+    let (databases, seals) = done.into_iter().map(|done| (done.entry, done.seal)).unzip();
+    let record = DatabaseRecord {
         server_version: frozen.report.server_version,
         server_version_text: frozen.report.server_version_text.clone(),
         pg_dump_version: frozen.report.pg_dump_version.clone(),
         wal_begin: frozen.wal_begin.clone(),
         wal_end: frozen.wal_end.clone(),
         system_identifier: frozen.report.system_identifier,
-        new_bytes: globals_bytes + done.iter().map(|done| done.new_bytes).sum::<u64>(),
-        stored_bytes: globals_bytes + done.iter().map(|done| done.all_bytes).sum::<u64>(),
-        databases: done.into_iter().map(|done| done.entry).collect(),
-    })
+        new_bytes,
+        stored_bytes,
+        databases,
+    };
+    Ok(Dumped { record, seals })
 }
 
 async fn dump_database(database: &mut FrozenDatabase, site: &Site<'_>) -> Result<Done, Error> {
@@ -157,7 +175,29 @@ async fn dump_database(database: &mut FrozenDatabase, site: &Site<'_>) -> Result
         row_bytes: records.iter().flat_map(|record| &record.segments).map(|segment| segment.bytes).sum(),
     };
     let beside = rest_bytes + list_bytes;
-    Ok(Done { entry, new_bytes: new_bytes + beside, all_bytes: all_bytes + beside })
+    let seal = seal(name, &records, &database.tables, &contents);
+    Ok(Done { entry, seal, new_bytes: new_bytes + beside, all_bytes: all_bytes + beside })
+}
+
+/// What the server sent: the rows as they were summed on their way, and the names of the tables that pg_dump answers for.
+fn seal(database: &str, records: &[TableRecord], tables: &[Table], contents: &Contents) -> DatabaseSeal {
+    let ours: HashSet<u32> = records.iter().map(|record| record.oid).collect();
+    let sent = |record: &TableRecord| TableSeal {
+        schema: record.schema.clone(),
+        name: record.name.clone(),
+        rows: record.rows,
+    };
+    let rest = tables.iter().filter(|table| {
+        !ours.contains(&table.oid)
+            && (contents.tables.contains(&table.oid) || contents.data.contains(&table.oid))
+    });
+    DatabaseSeal {
+        name: database.to_owned(),
+        tables: records.iter().map(sent).collect(),
+        rest_tables: rest
+            .map(|table| TableName { schema: table.schema.clone(), name: table.name.clone() })
+            .collect(),
+    }
 }
 
 /// A table that is being copied: its segments are filled in as they come.

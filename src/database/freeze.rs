@@ -30,7 +30,7 @@ use super::{Error, blockers, dump, globals};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::event::Context;
-use crate::manifest::{self, DatabaseRecord};
+use crate::manifest;
 use crate::postgres::{self, Client, Programs};
 use crate::process::Running;
 
@@ -160,7 +160,7 @@ impl Frozen {
         previous: Option<&Path>,
         new_base: bool,
         context: &Context,
-    ) -> Result<DatabaseRecord, Error> {
+    ) -> Result<dump::Dumped, Error> {
         dump::dump(self, target, previous.filter(|_| !new_base), context).await
     }
 

@@ -52,6 +52,7 @@ mod toc;
 use std::time::Duration;
 
 pub use directory::directory_name;
+pub use dump::Dumped;
 pub use export::{ExportError, export};
 pub use freeze::Frozen;
 pub use live::Live;

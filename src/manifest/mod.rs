@@ -5,6 +5,7 @@
 
 mod lines;
 mod record;
+mod seal;
 mod segment;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use lines::{JsonLines, RecordReader, RecordWriter, RecordsError, TableReader, Written, walk_order};
 pub use record::{FileKind, FileRecord, PathBytes};
+pub use seal::{DatabaseSeal, SealRecord, TableName, TableSeal, TreeSeal};
 pub use segment::{Rows, Segment, TableRecord};
 
 /// The version of the format that this program writes.

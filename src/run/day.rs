@@ -9,7 +9,7 @@ use crate::config::Repository;
 use crate::crosscheck;
 use crate::database;
 use crate::event::Context;
-use crate::manifest::{CheckRecord, DatabaseRecord, FORMAT, Manifest, RecordWriter, TreeRecord};
+use crate::manifest::{CheckRecord, DatabaseSeal, FORMAT, Manifest, RecordWriter, TreeRecord};
 use crate::run::Error;
 use crate::run::freeze::{Frozen, blocking};
 use crate::vault::DayWriter;
@@ -18,7 +18,7 @@ use crate::vault::DayWriter;
 pub(super) struct Filled {
     snapshots: Option<database::Frozen>,
     pub(super) trees: BTreeMap<String, TreeRecord>,
-    pub(super) database: Option<DatabaseRecord>,
+    pub(super) database: Option<database::Dumped>,
     instant: Timestamp,
     hold: crate::manifest::HoldEvidence,
 }
@@ -112,7 +112,8 @@ impl Filled {
 }
 
 impl Contents {
-    /// What the day will say of itself. The vault adds the digests when it seals.
+    /// What the day will say of itself, and what its seal will say of its databases. The vault adds the digests when it
+    /// seals.
     pub(super) fn into_manifest(
         self,
         repository: &Repository,
@@ -120,9 +121,13 @@ impl Contents {
         run: u64,
         started: Timestamp,
         context: &Context,
-    ) -> Manifest {
+    ) -> (Manifest, Vec<DatabaseSeal>) {
         let Self { filled, checks } = self;
-        Manifest {
+        let (database, seals) = match filled.database {
+            Some(database::Dumped { record, seals }) => (Some(record), seals),
+            None => (None, Vec::new()),
+        };
+        let manifest = Manifest {
             format: FORMAT,
             made_by: format!("daykeep {}", env!("CARGO_PKG_VERSION")),
             repository: repository.name.clone(),
@@ -135,12 +140,13 @@ impl Contents {
             sealed: context.clock.now(),
             freeze_point: filled.instant,
             hold: filled.hold,
-            database: filled.database,
+            database,
             trees: filled.trees,
             checks,
             digests: BTreeMap::new(),
             configuration: repository.as_toml.clone(),
-        }
+        };
+        (manifest, seals)
     }
 }
 

@@ -151,8 +151,8 @@ async fn keep_a_day(
     let contents = day::cross_checked(contents, repository, &writer, context).await?;
 
     step.begin(Phase::Seal)?;
-    let manifest = contents.into_manifest(repository, &writer, step.journal.id(), started, context);
-    let sealed = writer.seal(manifest)?;
+    let (manifest, seals) = contents.into_manifest(repository, &writer, step.journal.id(), started, context);
+    let sealed = writer.seal(manifest, seals)?;
 
     step.begin(Phase::Prune)?;
     let pruned = prune(&vault, repository, context);

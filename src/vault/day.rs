@@ -8,9 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::fs;
 use crate::manifest::{FORMAT, Manifest};
+use crate::vault::seals::digest_line;
 
 /// The file that makes a directory a day.
 pub(super) const MANIFEST: &str = "manifest.json";
+/// Its digest, as `b3sum` writes it.
+pub(super) const MANIFEST_DIGEST: &str = "manifest.blake3";
 /// How far ahead of the clock a day may be dated: what two clocks may disagree by.
 pub(super) const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 const NAME: &str = "%Y-%m-%dT%H%M%SZ";
@@ -75,7 +78,7 @@ impl Day {
             Err(error) => return Err(Doubt::plain(format!("{error}: {}", error.source))),
         };
         let manifest = parse(&bytes).map_err(Doubt::plain)?;
-        let reason = disagreement(&manifest, name, repository);
+        let reason = disagreement(&manifest, name, repository).or_else(|| wrong_digest(&path, &bytes));
         let ahead = manifest.freeze_point.duration_since(now) > AHEAD;
         match reason {
             Some(reason) => Err(Doubt { reason, sequence: Some(manifest.sequence), future: false }),
@@ -132,6 +135,20 @@ fn disagreement(manifest: &Manifest, name: &str, repository: &str) -> Option<Str
         return Some(format!("its name does not fit its freeze point, {freeze_point}"));
     }
     None
+}
+
+/// A day made before there were such files has none, and is good all the same.
+fn wrong_digest(day: &Path, manifest: &[u8]) -> Option<String> {
+    let path = day.join(MANIFEST_DIGEST);
+    let said = match fs::read_if_exists(&path) {
+        Ok(Some(said)) => said,
+        Ok(None) => return None,
+        Err(error) => return Some(format!("{error}: {}", error.source)),
+    };
+    let is = digest_line(&blake3::hash(manifest).to_hex());
+    (said != is.as_bytes()).then(|| {
+        format!("its manifest.json does not have the digest in {MANIFEST_DIGEST}: one of them is damaged")
+    })
 }
 
 /// The name of a day with this freeze point: UTC, so that names sort and no clock change makes two equal.

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::fs::{self, OnPath as _};
-use crate::vault::day::MANIFEST;
+use crate::vault::day::{MANIFEST, MANIFEST_DIGEST};
 use crate::vault::{Day, Error};
 
 /// Files that are hashed at the same time.
 const THREADS: usize = 4;
 
-/// BLAKE3 of every file below `day` but for those in `trees/` and the manifest, by path relative to the day.
+/// BLAKE3 of every file below `day` but for those in `trees/`, the manifest and its digest, by path relative to the day.
 ///
 /// A file that is the same inode as yesterday's of that path has yesterday's digest: a sealed day does not change. So
 /// sealing does not read the segments that were only linked.
@@ -39,7 +39,7 @@ fn files_below(day: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut directories = vec![day.to_owned()];
     while let Some(directory) = directories.pop() {
         for name in fs::names_in(&directory)? {
-            if directory == *day && (name == "trees" || name == MANIFEST) {
+            if directory == *day && (name == "trees" || name == MANIFEST || name == MANIFEST_DIGEST) {
                 continue;
             }
             let path = directory.join(name);

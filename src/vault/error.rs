@@ -83,6 +83,20 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// A record beside the days is not what daykeep writes.
+    #[error("{} is damaged: {problem}", path.display())]
+    DamagedRecord {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The day is about to be gone.
+    #[error("the day {name} is being removed by the keep rules")]
+    BeingRemoved {
+        /// Its name.
+        name: String,
+    },
     /// Stopped on request; what was left over is removed by the next run.
     #[error("the removal of days was cancelled; the next run finishes it")]
     Cancelled,

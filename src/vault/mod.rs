@@ -8,6 +8,8 @@
 //!   days/.building/        the day that is being made
 //!   days/.building.json    what it is built from
 //!   days/.removing-<name>/ days that are being removed
+//!   seals/<name>.json      what a day was when it was sealed
+//!   proofs/<name>.json     what its verifies and drills found
 //! ```
 //!
 //! # Crash argument
@@ -20,9 +22,10 @@
 //! | while building | `.building`: not a day. The trees in it are picked up; the rest is made anew |
 //! | after the digests, before the manifest | the same |
 //! | after the manifest, before the rename | the same; the manifest is removed before anything else in it changes |
+//! | after the seal record, before the rename | the same; the record has no day, and the next day of that name writes over it |
 //! | after the rename, before the flush of `days/` | either `.building` as above or the whole day: all below it was flushed before |
 //! | after the rename, before the links moved | the whole day; the links are moved by whoever locks the vault next |
-//! | while removing | `.removing-<name>`: not a day, never looked into again; the next run removes the rest |
+//! | while removing | `.removing-<name>`: not a day, never looked into again; the next run removes the rest, its seal record and proofs first |
 //!
 //! `.building.json` is durable before `.building` is created, so a building directory whose origin is unknown cannot be
 //! younger than its description; one that does not fit what the next run wants to build is removed like a day.
@@ -35,8 +38,11 @@ mod error;
 mod guide;
 mod links;
 mod lock;
+mod pin;
 mod probe;
+mod proofs;
 mod prune;
+mod seals;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -46,7 +52,9 @@ pub use days::{Days, Quarantined};
 pub use diff::{Difference, diff};
 pub use error::Error;
 pub use lock::Locked;
+pub use pin::Pin;
 pub use probe::Probe;
+pub use proofs::{Proof, ProofKind, ProofSeconds, proven};
 pub use writer::DayWriter;
 
 use crate::fs;

@@ -51,7 +51,8 @@ fn clock_doubt(days: &Days) -> Option<String> {
 impl Locked {
     /// Removes what the plan says, oldest first, and what earlier removals left. Returns the names of the days removed.
     ///
-    /// A day of the plan that has become the newest good one meanwhile is kept.
+    /// A day of the plan that has become the newest good one meanwhile is kept, and so is one that somebody has
+    /// [pinned](Day::pin), which is told.
     ///
     /// # Errors
     /// A day cannot be renamed or removed, or the run was cancelled. The next run finishes what was begun.
@@ -59,13 +60,25 @@ impl Locked {
         let now = context.clock.now();
         let good = self.days(now)?.good;
         let newest = good.last().map(|day| day.name().to_owned());
-        let (leaving, staying): (Vec<Day>, Vec<Day>) = good
-            .into_iter()
-            .partition(|day| plan.removes(day.name()) && newest.as_deref() != Some(day.name()));
+        let (mut leaving, mut staying) = (Vec::new(), Vec::new());
+        for day in good {
+            let goes = plan.removes(day.name()) && newest.as_deref() != Some(day.name());
+            match if goes { day.unpinned()? } else { None } {
+                // Held to the end: nobody begins to read what is about to go.
+                Some(right) => leaving.push((day, right)),
+                None => {
+                    if goes {
+                        let name = day.name();
+                        context.observer.info(format!("the day {name} is in use and stays for now"));
+                    }
+                    staying.push(day);
+                }
+            }
+        }
         // The links leave the days before the days leave.
         self.point_links(&staying)?;
         let mut removed = Vec::new();
-        for day in &leaving {
+        for (day, _right) in &leaving {
             if context.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
@@ -95,11 +108,12 @@ impl Locked {
     pub(super) fn finish_removals(&self, going: fs::Going<'_>) -> Result<bool, Error> {
         let days = self.days_path();
         for name in fs::names_in(&days)? {
-            let aside = name.to_string_lossy().starts_with(REMOVING);
-            if aside && !going(0) {
+            let Some(aside) = name.to_str().and_then(|name| name.strip_prefix(REMOVING)) else { continue };
+            if !going(0) {
                 return Ok(false);
             }
-            if aside && !fs::remove_tree(&days.join(name), THREADS, going)? {
+            self.forget_records(aside)?;
+            if !fs::remove_tree(&days.join(&name), THREADS, going)? {
                 return Ok(false);
             }
         }

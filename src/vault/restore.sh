@@ -148,6 +148,8 @@ tree() {
 # --- is it sound -------------------------------------------------------------------------------------------------------
 
 check_digests() {
+    [ ! -f manifest.blake3 ] || b3sum --check --quiet manifest.blake3 >&2 ||
+        die "manifest.json is damaged; nothing was changed"
     only=$only awk -F '\t' '
         $1 == "digests" && !(ENVIRON["only"] == "trees" && $2 ~ /^database\//) { print $3 "  " $2 }
         ' "$scratch/manifest" >"$scratch/sums"

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::fs;
-use crate::manifest::{FORMAT, Manifest};
+use crate::manifest::{DatabaseSeal, FORMAT, Manifest};
 use crate::vault::day::{MANIFEST, parse_name};
-use crate::vault::{Day, Error, Locked, digest, guide, name_of};
+use crate::vault::{Day, Error, Locked, digest, guide, name_of, seals};
 
 const BUILDING: &str = ".building";
 /// Beside the building directory: what it is built from.
@@ -183,12 +183,13 @@ impl DayWriter {
     }
 
     /// Seals the day: everything in it is flushed, then described by its manifest, then named. The vault fills in what it
-    /// answers for: format, repository, name, sequence number, base, run and digests.
+    /// answers for: format, repository, name, sequence number, base, run and digests. `databases` goes into the seal
+    /// record beside the days: what the server sent, summed on its way.
     ///
     /// # Errors
     /// It is not sealed, and stays for the next run to pick up. When only the links could not be moved the day is sealed
     /// all the same, and the next lock of the vault moves them.
-    pub fn seal(self, mut manifest: Manifest) -> Result<Day, Error> {
+    pub fn seal(self, mut manifest: Manifest, databases: Vec<DatabaseSeal>) -> Result<Day, Error> {
         self.refuse_unsealable(&manifest)?;
         self.put_strays_aside(&manifest)?;
         let name = self.free_name(manifest.freeze_point)?;
@@ -209,7 +210,9 @@ impl DayWriter {
         let mut text = serde_json::to_vec_pretty(&manifest)
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
         text.push(b'\n');
+        let digest = seals::write_digest(&self.path, &text)?;
         fs::write_durable(&file, &text)?;
+        self.locked.write_seal(&seals::record(&manifest, digest, databases))?;
         // What is sealed is not changed by a careless hand. Its files keep the modes they had in the repository.
         fs::set_mode(&self.path, 0o550)?;
         fs::sync_dir(&self.path)?;

@@ -157,7 +157,7 @@ fn keep_day(vault: &Vault, number: i8, files: &[(&str, u64, char)]) {
     let table = serde_json::to_string(&table(34_567 + u64::try_from(number.min(2)).expect("a number")));
     fs::write(writer.database().join("web/tables.jsonl"), table.expect("a table") + "\n")
         .expect("a list of tables");
-    writer.seal(manifest(freeze_point, files.len() as u64)).expect("the day is sealed");
+    writer.seal(manifest(freeze_point, files.len() as u64), Vec::new()).expect("the day is sealed");
 }
 
 fn record(name: &str, kind: FileKind, size: u64, blake3: Option<String>) -> FileRecord {

@@ -41,7 +41,7 @@ fn digests(day: &Path, manifest: &Manifest) {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(day).unwrap().to_str().unwrap().to_owned();
             match name.as_str() {
-                "trees" | "manifest.json" => {}
+                "trees" | "manifest.json" | "manifest.blake3" => {}
                 _ if path.is_dir() => open.push(path),
                 _ => {
                     found.insert(name, digest_of(&path));
