@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use xattr::FileExt as _;
 
@@ -126,6 +127,50 @@ pub fn apply(dir: &Dir, name: &[u8], kind: Kind, wanted: &Attributes) -> Result<
     Ok(lacking)
 }
 
+/// Gives what was made just now, and is still open, its attributes, times last: nothing it has on its own is to be taken away.
+///
+/// # Errors
+/// As [`apply`].
+pub fn give(made: impl AsFd, shown: &Path, wanted: &Attributes) -> Result<Lacking, Error> {
+    let mut lacking = Lacking::default();
+    let (uid, gid) = (Some(Uid::from_raw(wanted.uid)), Some(Gid::from_raw(wanted.gid)));
+    match rustix::fs::fchown(&made, uid, gid) {
+        Ok(()) => {}
+        Err(Errno::PERM | Errno::INVAL) => lacking.owner = true,
+        Err(error) => return Err(error).on("set the owner of", shown),
+    }
+    // After the owner, whose change takes setuid and setgid away.
+    rustix::fs::fchmod(&made, Mode::from_raw_mode(wanted.mode)).on("set the mode of", shown)?;
+    for (key, value) in &wanted.xattrs {
+        match rustix::fs::fsetxattr(&made, key.as_str(), value, XattrFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => lacking.xattr = true,
+            Err(error) => return Err(error).on("set an extended attribute of", shown),
+        }
+    }
+    rustix::fs::futimens(&made, &to_modify(wanted.mtime)).on("set the times of", shown)?;
+    Ok(lacking)
+}
+
+/// Takes an extended attribute away; nothing happens if it is not there.
+///
+/// # Errors
+/// It may not be taken away.
+pub fn remove_xattr(dir: &Dir, name: &[u8], key: &str) -> Result<(), Error> {
+    match remove(dir, name, key) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NODATA) || is_unsupported(&error) => Ok(()),
+        other => other.on("remove an extended attribute of", &dir.path_of(name)),
+    }
+}
+
+/// Sets the modification time of a name (of a symbolic link itself); `name` empty: of the directory.
+///
+/// # Errors
+/// It may not be set.
+pub fn set_mtime(dir: &Dir, name: &[u8], mtime: (i64, u32)) -> Result<(), Error> {
+    times(dir, name, mtime).on("set the times of", &dir.path_of(name))
+}
+
 fn own(dir: &Dir, name: &[u8], wanted: &Attributes) -> io::Result<bool> {
     let (uid, gid) = (Some(Uid::from_raw(wanted.uid)), Some(Gid::from_raw(wanted.gid)));
     let changed = if name.is_empty() {
@@ -160,14 +205,18 @@ fn match_xattrs(dir: &Dir, name: &[u8], wanted: &Attributes) -> io::Result<bool>
 }
 
 fn times(dir: &Dir, name: &[u8], mtime: (i64, u32)) -> rustix::io::Result<()> {
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-        last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() },
-    };
+    let times = to_modify(mtime);
     if name.is_empty() {
         rustix::fs::futimens(dir, &times)
     } else {
         rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+fn to_modify(mtime: (i64, u32)) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() },
     }
 }
 

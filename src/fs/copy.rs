@@ -1,14 +1,20 @@
 //! Copying the content of a file: holes stay holes, and the digest is that of what was stored.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 /// How much is read at once.
 const CHUNK: usize = 512 * 1024;
+
+thread_local! {
+    /// One for every thread that copies: of small files the memory would cost more than the copy.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Reads a file from its beginning and gives the BLAKE3 digest of its content; `watch` is told of every chunk and may stop the copy.
 /// With a `target` (empty, opened for reading and writing) the content is put there too: as a clone that shares blocks where the file
@@ -35,12 +41,28 @@ fn digest_extents(
     target: Option<&File>,
     watch: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> io::Result<blake3::Hash> {
+    // Taken out, not borrowed: `watch` may do what it likes.
+    let mut buffer = BUFFER.take();
+    buffer.resize(CHUNK, 0);
+    let digest = digest_with(source, target, &mut buffer, watch);
+    BUFFER.set(buffer);
+    digest
+}
+
+fn digest_with(
+    source: &File,
+    target: Option<&File>,
+    buffer: &mut [u8],
+    watch: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0_u8; CHUNK];
-    let size = source.metadata()?.len();
-    let mut at = 0;
+    let metadata = source.metadata()?;
+    let size = metadata.len();
+    // Blocks are counted in 512 bytes (stat(2)). A file that has them all has no hole to ask for.
+    let may_have_holes = metadata.blocks().saturating_mul(512) < size;
+    let (mut at, mut written) = (0, 0);
     while at < size {
-        let (data, end) = next_extent(source, at, size)?;
+        let (data, end) = if may_have_holes { next_extent(source, at, size)? } else { (at, size) };
         hash_zeros(&mut hasher, data - at)?;
         at = data;
         while at < end {
@@ -55,10 +77,11 @@ fn digest_extents(
                 target.write_all_at(&buffer[..read], at)?;
             }
             at += read as u64;
+            written = at;
             watch(read as u64)?;
         }
     }
-    if let Some(target) = target {
+    if let Some(target) = target.filter(|_| written < size) {
         // A hole at the end.
         target.set_len(size)?;
     }

@@ -14,6 +14,7 @@ mod link;
 mod lock;
 mod remove;
 pub mod socket;
+pub mod swap;
 mod volume;
 
 use std::fs;

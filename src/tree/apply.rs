@@ -177,7 +177,7 @@ impl Round<'_> {
             };
             batch.names.into_iter().map(bring).collect()
         };
-        pool::run(site, work, &mut |results| self.take(results), |pool| {
+        pool::run(site.crew(), work, &mut |results| self.take(results), |pool| {
             let mut batch: Option<Batch> = None;
             for path in files.keys().map(|key| path_of_key(key)) {
                 let (parent, name) = split_last(&path);

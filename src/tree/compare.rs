@@ -60,7 +60,7 @@ pub(crate) fn dirty(
         }
         Ok(())
     };
-    pool::run(site, work, &mut sink, |pool| {
+    pool::run(site.crew(), work, &mut sink, |pool| {
         let cursor = Cursor::new(records, &site.tree.name);
         let mut looker = Looker { site, pool, cursor, batch: None, dirty: &mut by_walk, gone: None };
         walk(site, b"", &mut looker)?;
@@ -87,7 +87,7 @@ fn is_unchanged(site: &Site, place: &Place, name: &[u8], record: &FileRecord) ->
 
 struct Looker<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     site: &'a Site,
-    pool: &'a mut Pool<'p, Batch, Vec<Vec<u8>>>,
+    pool: &'a mut Pool<'p, Batch, Vec<Vec<u8>>, Error>,
     cursor: Cursor<I>,
     batch: Option<Batch>,
     dirty: &'a mut Dirty,

@@ -4,6 +4,8 @@
 //! tells them to admins, and a test runs rsync on the same tree.
 
 use crate::config::Filter;
+use crate::fs::dir::split_last;
+use crate::tree::restore::PREFIX;
 
 /// The rules of a tree, taken apart once.
 #[derive(Debug, Clone, Default)]
@@ -83,9 +85,10 @@ impl Rules {
     }
 
     /// Whether a name is kept; `path` is relative to the tree's root. What is above it is not asked: the walk never comes below an
-    /// excluded directory.
+    /// excluded directory. What a restore keeps beside a tree, or in it, is none of its names.
     pub(crate) fn keep(&self, path: &[u8], is_directory: bool) -> bool {
-        self.0.iter().find(|rule| rule.matches(path, is_directory)).is_none_or(|rule| rule.include)
+        !is_of_a_restore(split_last(path).1)
+            && self.0.iter().find(|rule| rule.matches(path, is_directory)).is_none_or(|rule| rule.include)
     }
 
     /// Whether every directory above `path` is kept.
@@ -97,6 +100,11 @@ impl Rules {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Whether a name is that of a directory in which a restore keeps what it stages and moves aside.
+pub(crate) fn is_of_a_restore(name: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes())
 }
 
 /// `*` stops at `/`, `**` does not, `?` is one byte but `/`, `[...]` a class that never matches `/`, `\` takes the next byte as it is.
@@ -236,5 +244,6 @@ mod tests {
         assert!(rules.keep_above(b"src/x/a.rs"));
         let rules = Rules::new(&[rule(false, "/src/")]);
         assert!(!rules.keep_above(b"src/x/a.rs") && rules.keep_above(b"src"));
+        assert!(!Rules::default().keep(b"x/.daykeep-restore-7", true), "what a restore keeps is in no tree");
     }
 }

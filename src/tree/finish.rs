@@ -102,7 +102,7 @@ fn copy_open(site: &Site, overlay: &mut Overlay) -> Result<(), Error> {
         overlay.replace(&path, Now::In(Box::new(record)));
         Ok(())
     };
-    pool::run(site, work, &mut sink, |pool| open.into_iter().try_for_each(|held| pool.give(held)))
+    pool::run(site.crew(), work, &mut sink, |pool| open.into_iter().try_for_each(|held| pool.give(held)))
 }
 
 fn copy_held(site: &Site, path: &[u8], held: &Held) -> Result<FileRecord, Error> {

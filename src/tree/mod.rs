@@ -21,6 +21,7 @@ mod links;
 mod lookup;
 mod overlay;
 mod pool;
+pub mod restore;
 mod site;
 mod sync;
 mod told;
@@ -100,6 +101,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl From<pool::Stopped> for Error {
+    fn from(_: pool::Stopped) -> Self {
+        Self::Cancelled
+    }
 }
 
 impl Error {

@@ -6,28 +6,43 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use crate::tree::Error;
-use crate::tree::site::{Site, lock};
+use tokio_util::sync::CancellationToken;
+
+use crate::tree::site::lock;
 
 /// How many batches may be under way: bounds the memory of results that wait for an earlier one.
 const WINDOW: u64 = 128;
 
+/// The threads of a pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Crew<'a> {
+    /// How many.
+    pub threads: usize,
+    /// They stand back behind all else on the machine.
+    pub idle: bool,
+    /// Cancelled when one of them fails: the others need not finish what nobody will use.
+    pub stop: &'a CancellationToken,
+}
+
+/// There are no threads any more: one of them failed, and its error is told elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopped;
+
 /// Where batches are handed in and results come out.
-pub(crate) struct Pool<'a, T, R> {
+pub(crate) struct Pool<'a, T, R, E> {
     tasks: SyncSender<(u64, T)>,
-    results: Receiver<(u64, Result<R, Error>)>,
+    results: Receiver<(u64, Result<R, E>)>,
     ready: BTreeMap<u64, R>,
     given: u64,
     taken: u64,
-    sink: &'a mut dyn FnMut(R) -> Result<(), Error>,
+    sink: &'a mut dyn FnMut(R) -> Result<(), E>,
 }
 
-impl<T, R> Pool<'_, T, R> {
+impl<T, R, E: From<Stopped>> Pool<'_, T, R, E> {
     /// Hands a batch in; results that are next in order go to the sink.
-    pub(crate) fn give(&mut self, task: T) -> Result<(), Error> {
+    pub(crate) fn give(&mut self, task: T) -> Result<(), E> {
         while self.given - self.taken >= WINDOW {
             self.take_one()?;
         }
@@ -38,32 +53,32 @@ impl<T, R> Pool<'_, T, R> {
             while self.taken < number {
                 self.take_one()?;
             }
-            return Err(Error::Cancelled);
+            return Err(Stopped.into());
         }
         self.take_what_is_there()
     }
 
     /// A result that needed no work takes its place in the order.
-    pub(crate) fn give_ready(&mut self, result: R) -> Result<(), Error> {
+    pub(crate) fn give_ready(&mut self, result: R) -> Result<(), E> {
         self.ready.insert(self.given, result);
         self.given += 1;
         self.emit()
     }
 
-    fn take_what_is_there(&mut self) -> Result<(), Error> {
+    fn take_what_is_there(&mut self) -> Result<(), E> {
         while let Ok((number, result)) = self.results.try_recv() {
             self.ready.insert(number, result?);
         }
         self.emit()
     }
 
-    fn take_one(&mut self) -> Result<(), Error> {
-        let (number, result) = self.results.recv().map_err(|_| Error::Cancelled)?;
+    fn take_one(&mut self) -> Result<(), E> {
+        let (number, result) = self.results.recv().map_err(|_| Stopped)?;
         self.ready.insert(number, result?);
         self.emit()
     }
 
-    fn emit(&mut self) -> Result<(), Error> {
+    fn emit(&mut self) -> Result<(), E> {
         while let Some(result) = self.ready.remove(&self.taken) {
             self.taken += 1;
             (self.sink)(result)?;
@@ -71,7 +86,7 @@ impl<T, R> Pool<'_, T, R> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), Error> {
+    fn finish(mut self) -> Result<(), E> {
         while self.taken < self.given {
             self.take_one()?;
         }
@@ -79,22 +94,22 @@ impl<T, R> Pool<'_, T, R> {
     }
 }
 
-/// Runs `body` with a pool of the site's threads, each of which does `work`; every result has gone to `sink` when it returns.
-pub(crate) fn run<T: Send, R: Send>(
-    site: &Site,
-    work: impl Fn(T) -> Result<R, Error> + Sync,
-    sink: &mut dyn FnMut(R) -> Result<(), Error>,
-    body: impl FnOnce(&mut Pool<'_, T, R>) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let (tasks, queue) = sync_channel::<(u64, T)>(site.jobs * 2);
+/// Runs `body` with a pool of threads, each of which does `work`; every result has gone to `sink` when it returns.
+pub(crate) fn run<T: Send, R: Send, E: From<Stopped> + Send>(
+    crew: Crew<'_>,
+    work: impl Fn(T) -> Result<R, E> + Sync,
+    sink: &mut dyn FnMut(R) -> Result<(), E>,
+    body: impl FnOnce(&mut Pool<'_, T, R, E>) -> Result<(), E>,
+) -> Result<(), E> {
+    let (tasks, queue) = sync_channel::<(u64, T)>(crew.threads * 2);
     let (answers, results) = channel();
     let queue = Mutex::new(queue);
     std::thread::scope(|scope| {
-        for _ in 0..site.jobs {
+        for _ in 0..crew.threads {
             let answers = answers.clone();
             let (queue, work) = (&queue, &work);
             scope.spawn(move || {
-                if site.idle && !site.held.load(Ordering::Relaxed) {
+                if crew.idle {
                     // Only a kindness to the rest of the machine: a refusal changes nothing else.
                     let _ = rustix::process::setpriority_process(None, 19);
                 }
@@ -105,19 +120,18 @@ pub(crate) fn run<T: Send, R: Send>(
         let mut pool = Pool { tasks, results, ready: BTreeMap::new(), given: 0, taken: 0, sink };
         let done = body(&mut pool).and_then(|()| pool.finish());
         if done.is_err() {
-            // The other threads need not finish what nobody will use.
-            site.stop.cancel();
+            crew.stop.cancel();
         }
         done
     })
 }
 
-type Answer<R> = Sender<(u64, Result<R, Error>)>;
+type Answer<R, E> = Sender<(u64, Result<R, E>)>;
 
-fn serve<T, R>(
+fn serve<T, R, E: From<Stopped>>(
     queue: &Mutex<Receiver<(u64, T)>>,
-    answers: &Answer<R>,
-    work: &(impl Fn(T) -> Result<R, Error> + Sync),
+    answers: &Answer<R, E>,
+    work: &(impl Fn(T) -> Result<R, E> + Sync),
 ) {
     loop {
         let task = lock(queue).recv();
@@ -126,7 +140,7 @@ fn serve<T, R>(
             Ok(answer) => answer,
             Err(panic) => {
                 // Nobody must wait for this answer: the panic goes on to whoever waits for the thread.
-                let _ = answers.send((number, Err(Error::Cancelled)));
+                let _ = answers.send((number, Err(Stopped.into())));
                 resume_unwind(panic);
             }
         };
@@ -138,35 +152,19 @@ fn serve<T, R>(
 
 #[cfg(test)]
 mod tests {
-    use super::run;
-    use crate::config::Tree;
-    use crate::event::{Context, Silent};
-    use crate::tree::Job;
-    use crate::tree::site::Site;
-    use std::sync::Arc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Crew, run};
+    use crate::tree::Error;
 
     #[test]
     fn a_thread_that_panics_leaves_nobody_waiting() {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = Tree {
-            name: "t".into(),
-            path: dir.path().to_owned(),
-            filters: Vec::new(),
-            content_named: false,
-            one_file_system: true,
-        };
-        let target = dir.path().join("trees/t");
-        let job = Job { tree, target, previous: None, new_base: false, jobs: 2, copy_rate: None, idle: true };
-        let context = Context {
-            observer: Arc::new(Silent),
-            cancel: tokio_util::sync::CancellationToken::new(),
-            clock: Arc::new(crate::clock::SystemClock::new()),
-        };
-        let site = Site::open(&job, None, &context).unwrap();
+        let stop = CancellationToken::new();
+        let crew = Crew { threads: 2, idle: true, stop: &stop };
         let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             run(
-                &site,
-                |number: u32| if number == 3 { panic!("a defect") } else { Ok(number) },
+                crew,
+                |number: u32| if number == 3 { panic!("a defect") } else { Ok::<_, Error>(number) },
                 &mut |_| Ok(()),
                 |pool| (0..1000).try_for_each(|number| pool.give(number)),
             )

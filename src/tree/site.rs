@@ -12,6 +12,7 @@ use crate::event::{Context, Event, Notices as _, Phase, Unit};
 use crate::fs::dir::{Dir, Stat, is_gone};
 use crate::tree::filter::Rules;
 use crate::tree::links::Groups;
+use crate::tree::pool::Crew;
 use crate::tree::{Error, Job};
 
 /// How often progress is told.
@@ -144,6 +145,12 @@ impl Site {
             target: self.target.beneath(path)?,
             previous,
         })
+    }
+
+    /// The threads that work at it.
+    pub(crate) fn crew(&self) -> Crew<'_> {
+        let idle = self.idle && !self.held.load(Ordering::Relaxed);
+        Crew { threads: self.jobs, idle, stop: &self.stop }
     }
 
     /// A name in the staging directory that nothing has.

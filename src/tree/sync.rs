@@ -8,6 +8,7 @@ use crate::fs::attributes;
 use crate::fs::dir::{Dir, Kind, Names, Stat, split_last};
 use crate::manifest::{FileKind, FileRecord, RecordsError};
 use crate::tree::bring::{Outcome, Stage, bring};
+use crate::tree::filter::is_of_a_restore;
 use crate::tree::overlay::Cursor;
 use crate::tree::pool::{self, Pool};
 use crate::tree::site::{Place, Site, join, optional};
@@ -49,7 +50,7 @@ where
         Ok(results)
     };
     let mut emit = |results: Results| results.into_iter().try_for_each(|(path, outcome)| sink(path, outcome));
-    pool::run(site, work, &mut emit, |pool| {
+    pool::run(site.crew(), work, &mut emit, |pool| {
         let previous = previous.map(|records| Cursor::new(records, &site.tree.name));
         walk(site, start, &mut Bringer { site, pool, previous, batch: None })
     })
@@ -57,7 +58,7 @@ where
 
 struct Bringer<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     site: &'a Site,
-    pool: &'a mut Pool<'p, Batch, Results>,
+    pool: &'a mut Pool<'p, Batch, Results, Error>,
     previous: Option<Cursor<I>>,
     batch: Option<Batch>,
 }
@@ -184,6 +185,7 @@ pub(crate) fn kept_names(site: &Site, source: &Dir, path: &[u8]) -> Result<Names
         Err(error) => return Err(error.into()),
     };
     if site.rules.is_empty() {
+        names.retain(|name, _| !is_of_a_restore(name));
         return Ok(names);
     }
     let mut failed = None;
