@@ -70,6 +70,14 @@ pub fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).on("set the mode of", path)
 }
 
+/// Gives what is at `path` to a user and a group; a symbolic link is not followed.
+///
+/// # Errors
+/// It is not there, or there is no right to.
+pub fn give_to(path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).on("change the owner of", path)
+}
+
 /// What `path` is; a symbolic link is not followed.
 ///
 /// # Errors

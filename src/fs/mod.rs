@@ -22,7 +22,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-pub use link::{hard_link, link_target, look_at, rename_new, set_mode, symlink_at_once};
+pub use link::{give_to, hard_link, link_target, look_at, rename_new, set_mode, symlink_at_once};
 pub use lock::{lock, lock_file, try_lock, try_lock_shared, wait_for_lock};
 pub use remove::{Going, remove_tree};
 pub use volume::{Abilities, Volume, sync_volume, try_abilities, volume};

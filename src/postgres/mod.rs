@@ -10,6 +10,7 @@ mod passfile;
 mod programs;
 mod quote;
 mod resolve;
+mod scratch;
 mod service;
 mod tls;
 
@@ -17,9 +18,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use client::{Canceller, Client, cause_of};
-pub use programs::{Programs, Version, find_programs};
+pub use programs::{Programs, Version, find_programs, find_server_programs};
 pub use quote::{ascii_identifier, identifier, literal, one_line_identifier, qualified};
 pub use resolve::{Environment, Resolved, SslMode};
+pub use scratch::{Cluster, Empty, Scratch, ScratchDir, ScratchError};
 
 use crate::config;
 
@@ -100,6 +102,20 @@ pub enum Error {
         /// The directories that were looked through.
         places: Vec<PathBuf>,
     },
+    /// initdb and postgres are not there, or only older ones.
+    #[error(
+        "no PostgreSQL server programs of version {major} or newer are on this machine{}; install them (Debian: postgresql-{major}, Red \
+         Hat: postgresql{major}-server), or name their directory with bin_dir",
+        instead(found, places)
+    )]
+    NoServerPrograms {
+        /// The server's major version.
+        major: u32,
+        /// The versions that are there.
+        found: Vec<String>,
+        /// The directories that were looked through.
+        places: Vec<PathBuf>,
+    },
     /// It cannot be used with this server.
     #[error(
         "the newest {program} is {} of version {found}, but the server has version {server}; install the client programs of version {server}",
@@ -122,6 +138,14 @@ fn looked(places: &[PathBuf]) -> String {
         return "no place".to_owned();
     }
     places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn instead(found: &[String], places: &[PathBuf]) -> String {
+    if found.is_empty() {
+        format!(" (looked for initdb and postgres in {})", looked(places))
+    } else {
+        format!(", only {}", found.join(", "))
+    }
 }
 
 /// Connects to one database of the server.

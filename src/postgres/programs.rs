@@ -15,6 +15,8 @@ const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgs
 const PLAIN: [&str; 1] = ["/usr/local/pgsql/bin"];
 /// What daykeep calls.
 const CALLED: [&str; 3] = ["pg_dump", "pg_dumpall", "pg_restore"];
+/// What makes and runs a server.
+const SERVING: [&str; 2] = ["initdb", "postgres"];
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -90,6 +92,33 @@ pub async fn find_programs(bin_dir: Option<&Path>, server_major: u32) -> Result<
         });
     }
     Ok(best)
+}
+
+/// The programs that make and run a server which takes what a server of this major version gave, with the client programs beside
+/// them: those of `bin_dir`, else the best of this machine. An older server is never taken; the nearest newer one is.
+///
+/// # Errors
+/// There are none, or only older ones; the error says what to install.
+pub async fn find_server_programs(bin_dir: Option<&Path>, server_major: u32) -> Result<Programs, Error> {
+    // A bin_dir that was set for pg_dump may hold no server.
+    let own = bin_dir.filter(|dir| SERVING.iter().all(|name| dir.join(name).is_file()));
+    let places = own.map_or_else(usual_places, |dir| vec![dir.to_owned()]);
+    let mut found: Vec<Programs> = Vec::new();
+    for directory in &places {
+        if SERVING.iter().all(|name| directory.join(name).is_file())
+            && let Some(version) = version_in(directory).await
+        {
+            found.push(Programs { directory: directory.clone(), version });
+        }
+    }
+    found.sort_by(|a, b| rank(&b.version, server_major).cmp(&rank(&a.version, server_major)));
+    match found.first() {
+        Some(best) if best.version.major >= server_major => Ok(best.clone()),
+        _ => {
+            let found = found.into_iter().map(|programs| programs.version.text).collect();
+            Err(Error::NoServerPrograms { major: server_major, found, places })
+        }
+    }
 }
 
 /// Greater is better: not older than the server, then near to it, then the newest minor version.

@@ -9,6 +9,7 @@ mod table;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ pub enum Error {
     #[error("cannot read {}: {source}", path.display())]
     Table {
         /// The file below `/proc`.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
@@ -99,6 +100,7 @@ pub struct Program {
     argv: Vec<OsString>,
     env: Vec<(OsString, Option<OsString>)>,
     limit: Option<Duration>,
+    directory: Option<PathBuf>,
 }
 
 impl Program {
@@ -109,7 +111,12 @@ impl Program {
         I: IntoIterator<Item = S>,
         S: Into<OsString>,
     {
-        Self { argv: argv.into_iter().map(Into::into).collect(), env: Vec::new(), limit: None }
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            limit: None,
+            directory: None,
+        }
     }
 
     /// One more argument.
@@ -130,6 +137,13 @@ impl Program {
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// The directory that it starts in: entered with the rights of this process, before the program is started.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
         self
     }
 
@@ -163,6 +177,9 @@ impl Program {
         let mut command = tokio::process::Command::new(self.argv.first().cloned().unwrap_or_default());
         command.args(self.argv.iter().skip(1)).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
         for (name, value) in &self.env {
             match value {
                 Some(value) => command.env(name, value),

@@ -75,6 +75,9 @@ impl Program {
     fn command(&self) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(self.argv.first().cloned().unwrap_or_default());
         command.args(self.argv.iter().skip(1));
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
         for (name, value) in &self.env {
             match value {
                 Some(value) => command.env(name, value),
