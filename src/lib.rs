@@ -24,6 +24,7 @@ pub mod manifest;
 pub mod postgres;
 pub mod process;
 pub mod retention;
+pub mod reunpack;
 pub mod run;
 pub mod schedule;
 pub mod tree;

@@ -60,6 +60,7 @@ fn manifest(at: Timestamp) -> Manifest {
         database: None,
         trees: [("gold".to_owned(), tree_record())].into(),
         checks: Vec::new(),
+        unfinished_jobs: None,
         digests: [("forged".to_owned(), "0".to_owned())].into(),
         configuration: String::new(),
     }

@@ -6,7 +6,7 @@ use super::failure::{Failure, Kind};
 use super::output;
 use crate::api::client;
 use crate::database::ExportError;
-use crate::{fs, hold, journal, run, vault};
+use crate::{fs, hold, journal, reunpack, run, vault};
 
 impl From<fs::Error> for Failure {
     fn from(error: fs::Error) -> Self {
@@ -64,6 +64,17 @@ impl From<ExportError> for Failure {
                 Self::of(Kind::NotFound, &error)
             }
             ExportError::Out(error) => output::gone(&error),
+            _ => Self::of(Kind::Failed, &error),
+        }
+    }
+}
+
+impl From<reunpack::Error> for Failure {
+    fn from(error: reunpack::Error) -> Self {
+        match error {
+            reunpack::Error::Scheduler(error) => error.into(),
+            reunpack::Error::NotFossology { .. } => Self::of(Kind::Usage, &error)
+                .hint("a check with `builtin = \"fossology\"` says where gold and files are"),
             _ => Self::of(Kind::Failed, &error),
         }
     }

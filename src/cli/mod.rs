@@ -19,6 +19,7 @@ mod progress;
 mod prune;
 mod release;
 mod remote;
+mod reunpack;
 mod run;
 mod schedule;
 mod session;
@@ -99,6 +100,8 @@ enum Verb {
     Prune(prune::Args),
     /// Set running again what a killed run left paused.
     Release(release::Args),
+    /// Have FOSSology unpack again what is missing in `files`.
+    Reunpack(reunpack::Args),
     /// Show when the next runs are due.
     Schedule(schedule::Args),
     /// Check, show or generate the configuration.
@@ -149,6 +152,7 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Export(args) => export::perform(&args, session),
         Verb::Prune(args) => prune::perform(&args, session),
         Verb::Release(args) => release::perform(&args, session),
+        Verb::Reunpack(args) => reunpack::perform(&args, session),
         Verb::Schedule(args) => schedule::perform(&args, session),
         Verb::Config(args) => config::perform(&args, session),
         Verb::Completions(args) => completions::perform(&args, session),

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::figures::{self, Page};
 use super::place::{self, VaultArg};
 use super::session::Session;
-use crate::manifest::{DatabaseRecord, Manifest};
+use crate::manifest::{DatabaseRecord, JobState, Manifest, UnfinishedJobs};
 use crate::vault::Day;
 
 /// The arguments.
@@ -66,7 +66,39 @@ fn shown(day: &Day, now: Timestamp) -> Page {
             check.missing
         ));
     }
+    if let Some(unfinished) = &manifest.unfinished_jobs {
+        jobs(unfinished, &mut page);
+    }
     page
+}
+
+fn jobs(unfinished: &UnfinishedJobs, page: &mut Page) {
+    page.line(format!("unfinished at the freeze point: {}", figures::count(unfinished.count, "job")));
+    if unfinished.jobs.is_empty() {
+        return;
+    }
+    let heading = ["  JOB", "TYPE", "STATE", "UPLOAD", "ARGUMENTS", "NAME"];
+    let name = |text: Option<&str>| figures::name(text.unwrap_or("-").as_bytes());
+    let rows = unfinished.jobs.iter().map(|job| {
+        let state = match job.state {
+            JobState::Waiting => "waiting",
+            JobState::Running => "running",
+            JobState::Paused => "paused",
+        };
+        vec![
+            format!("  {}", job.jq_pk),
+            name(Some(&job.kind)),
+            state.to_owned(),
+            job.upload.map_or_else(|| "-".to_owned(), |upload| upload.to_string()),
+            name(job.args.as_deref()),
+            name(job.name.as_deref()),
+        ]
+    });
+    page.0.push_str(&figures::table(&heading, &[], rows.collect()));
+    let more = unfinished.count - (unfinished.jobs.len() as u64).min(unfinished.count);
+    if more > 0 {
+        page.line(format!("  and {more} more"));
+    }
 }
 
 fn hold(manifest: &Manifest, page: &mut Page) {

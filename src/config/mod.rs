@@ -28,7 +28,7 @@ pub use hold::{
 pub use problem::{Error, Problem, Report};
 pub use reference::reference;
 pub use sample::generate;
-pub use tree::{Check, CheckQuery, Filter, Tree};
+pub use tree::{Check, CheckQuery, Filter, Tree, fossology_paths};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/daykeep/daykeep.toml";

@@ -59,3 +59,31 @@ pub enum CheckQuery {
         files: bool,
     },
 }
+
+/// Where FOSSology keeps the file with this name: `<host>/<kind>/aa/bb/cc/<name>`, two characters of its name a level, `_` where the
+/// name is too short; in any of the hosts. `kind` is `gold` or `files`.
+#[must_use]
+pub fn fossology_paths(hosts: &[String], kind: &str, depth: u32, name: &str) -> Vec<String> {
+    let mut levels = String::new();
+    let mut letters = name.chars();
+    for _ in 0..depth {
+        for _ in 0..2 {
+            levels.push(letters.next().unwrap_or('_'));
+        }
+        levels.push('/');
+    }
+    hosts.iter().map(|host| format!("{host}/{kind}/{levels}{name}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fossology_paths;
+
+    #[test]
+    fn a_fossology_name_is_below_its_first_letters() {
+        let hosts = ["localhost".to_owned(), "two".to_owned()];
+        let paths = fossology_paths(&hosts, "gold", 3, "aabbcc.dd.7");
+        assert_eq!(paths, ["localhost/gold/aa/bb/cc/aabbcc.dd.7", "two/gold/aa/bb/cc/aabbcc.dd.7"]);
+        assert_eq!(fossology_paths(&hosts[..1], "files", 3, "abc"), ["localhost/files/ab/c_/__/abc"]);
+    }
+}

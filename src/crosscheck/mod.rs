@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use futures_util::StreamExt as _;
 use tokio_postgres::types::Type;
 
-use crate::config::{Check, CheckQuery, Repository};
+use crate::config::{Check, CheckQuery, Repository, fossology_paths};
 use crate::event::{Context, Event, Notices as _, Phase, Unit};
 use crate::manifest::CheckRecord;
 use crate::tree::DayTree;
@@ -116,24 +116,9 @@ impl Places<'_> {
     fn of(&self, name: &str) -> Vec<String> {
         match self {
             Self::AsGiven => vec![name.trim_start_matches('/').to_owned()],
-            Self::Fossology { kind, depth, hosts } => {
-                hosts.iter().map(|host| format!("{host}/{kind}/{}{name}", levels(name, *depth))).collect()
-            }
+            Self::Fossology { kind, depth, hosts } => fossology_paths(hosts, kind, *depth, name),
         }
     }
-}
-
-/// The directories above a repository file: two characters of its name a level, `_` where the name is too short.
-fn levels(name: &str, depth: u32) -> String {
-    let mut text = String::new();
-    let mut letters = name.chars();
-    for _ in 0..depth {
-        for _ in 0..2 {
-            text.push(letters.next().unwrap_or('_'));
-        }
-        text.push('/');
-    }
-    text
 }
 
 /// What a check found so far.
@@ -274,17 +259,4 @@ async fn uploads_of(check: &Check, name: &str, rows: &impl Rows) -> Result<Optio
         }
     }
     Ok(if uploads.is_empty() { None } else { Some(uploads.join(", ")) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Places, levels};
-
-    #[test]
-    fn a_fossology_name_is_below_its_first_letters() {
-        assert_eq!(levels("abcdef01", 3), "ab/cd/ef/");
-        assert_eq!(levels("abc", 3), "ab/c_/__/");
-        let places = Places::Fossology { kind: "gold", depth: 3, hosts: &["localhost".to_owned()] };
-        assert_eq!(places.of("aabbcc.dd.7"), ["localhost/gold/aa/bb/cc/aabbcc.dd.7"]);
-    }
 }

@@ -51,6 +51,7 @@ use std::path::Path;
 
 pub use error::Error;
 pub use flow::{Held, ReleasedHold, pause};
+pub use fossology::announce_jobs;
 pub use guard::guard;
 pub use leftover::{Leftover, Outcome, pending, release_leftovers};
 pub use plan::ReleasePlan;

@@ -7,6 +7,7 @@ mod lines;
 mod record;
 mod seal;
 mod segment;
+mod unfinished;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ pub use lines::{JsonLines, RecordReader, RecordWriter, RecordsError, TableReader
 pub use record::{FileKind, FileRecord, PathBytes};
 pub use seal::{DatabaseSeal, SealRecord, TableName, TableSeal, TreeSeal};
 pub use segment::{Rows, Segment, TableRecord};
+pub use unfinished::{JobState, UnfinishedJob, UnfinishedJobs};
 
 /// The version of the format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -62,6 +64,10 @@ pub struct Manifest {
     pub trees: BTreeMap<String, TreeRecord>,
     /// What the cross-checks found.
     pub checks: Vec<CheckRecord>,
+    /// FOSSology's jobs that had no end at the freeze point; None for a repository without its scheduler, and in days made before
+    /// this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished_jobs: Option<UnfinishedJobs>,
     /// BLAKE3 digests (hex) of every file of the day outside `trees/` and but for `manifest.json` itself, by path
     /// relative to the day. The files below `trees/` have their digests in `files.jsonl.zst`.
     pub digests: BTreeMap<String, String>,

@@ -9,7 +9,10 @@ use crate::config::Repository;
 use crate::crosscheck;
 use crate::database;
 use crate::event::Context;
-use crate::manifest::{CheckRecord, DatabaseSeal, FORMAT, Manifest, RecordWriter, TreeRecord};
+use crate::manifest::{
+    CheckRecord, DatabaseSeal, FORMAT, Manifest, RecordWriter, TreeRecord, UnfinishedJobs,
+};
+use crate::reunpack;
 use crate::run::Error;
 use crate::run::freeze::{Frozen, blocking};
 use crate::vault::DayWriter;
@@ -27,6 +30,7 @@ pub(super) struct Filled {
 pub(super) struct Contents {
     filled: Filled,
     checks: Vec<CheckRecord>,
+    unfinished_jobs: Option<UnfinishedJobs>,
 }
 
 /// Dumps from the snapshots and finishes the trees, both at once.
@@ -88,27 +92,22 @@ fn both<A, B>(one: Result<A, Error>, other: Result<B, Error>) -> Result<(A, B), 
     }
 }
 
-/// Runs every configured check in the snapshots and the trees of the day; the first that finds a row without its file fails the
-/// run.
+/// Reads what was unfinished, and runs every configured check in the snapshots and the trees of the day; the first that finds a row
+/// without its file fails the run.
 pub(super) async fn cross_checked(
     mut filled: Filled,
     repository: &Repository,
     writer: &DayWriter,
     context: &Context,
 ) -> Result<Contents, Error> {
-    let mut records = Vec::new();
+    let (mut records, mut unfinished_jobs) = (Vec::new(), None);
     if let Some(snapshots) = filled.snapshots.take() {
+        unfinished_jobs = reunpack::unfinished_at(repository, &snapshots, context).await?;
         let root_of = |tree: &str| writer.trees().join(tree);
         records = crosscheck::every_row_has_its_file(repository, &snapshots, &root_of, context).await?;
         snapshots.finish().await?;
     }
-    Ok(filled.checked(records))
-}
-
-impl Filled {
-    fn checked(self, checks: Vec<CheckRecord>) -> Contents {
-        Contents { filled: self, checks }
-    }
+    Ok(Contents { filled, checks: records, unfinished_jobs })
 }
 
 impl Contents {
@@ -122,7 +121,7 @@ impl Contents {
         started: Timestamp,
         context: &Context,
     ) -> (Manifest, Vec<DatabaseSeal>) {
-        let Self { filled, checks } = self;
+        let Self { filled, checks, unfinished_jobs } = self;
         let (database, seals) = match filled.database {
             Some(database::Dumped { record, seals }) => (Some(record), seals),
             None => (None, Vec::new()),
@@ -143,6 +142,7 @@ impl Contents {
             database,
             trees: filled.trees,
             checks,
+            unfinished_jobs,
             digests: BTreeMap::new(),
             configuration: repository.as_toml.clone(),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::journal::End;
 use crate::run::place::Overlap;
-use crate::{crosscheck, database, fs, hold, journal, manifest, postgres, tree, vault};
+use crate::{crosscheck, database, fs, hold, journal, manifest, postgres, reunpack, tree, vault};
 
 /// A run failed. No day was lost.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,9 @@ pub enum Error {
     /// A row without its file, or a check that cannot be made.
     #[error(transparent)]
     CrossCheck(#[from] crosscheck::Error),
+    /// FOSSology's queue.
+    #[error(transparent)]
+    Reunpack(#[from] reunpack::Error),
     /// The hold.
     #[error(transparent)]
     Hold(#[from] hold::Error),
@@ -131,6 +134,9 @@ impl Error {
             | Self::Tree(tree::Error::Cancelled)
             | Self::CrossCheck(
                 crosscheck::Error::Cancelled | crosscheck::Error::Database(database::Error::Cancelled),
+            )
+            | Self::Reunpack(
+                reunpack::Error::Cancelled | reunpack::Error::Database(database::Error::Cancelled),
             ) => Self::Cancelled,
             other => other,
         }

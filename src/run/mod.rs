@@ -21,6 +21,7 @@ use crate::event::{Context, Event, Notices as _, Phase};
 use crate::hold;
 use crate::journal::{End, JobKind, Journal};
 use crate::manifest::Manifest;
+use crate::reunpack;
 use crate::vault::{self, Day, Locked, Vault};
 
 pub use error::Error;
@@ -118,6 +119,9 @@ async fn keep_a_day(
     preflight::apart(repository)?;
     let database = preflight::database(repository, context).await?;
     crosscheck::ask_all(repository, database.as_ref()).await?;
+    if let Some(database) = &database {
+        reunpack::ask(repository, database).await?;
+    }
     preflight::space(&vault, writer.previous(), &repository.limits)?;
 
     step.begin(Phase::Warm)?;

@@ -242,6 +242,7 @@ fn manifest(freeze_point: Timestamp, files: u64) -> Manifest {
         database: Some(database),
         trees: BTreeMap::from([("files".to_owned(), tree)]),
         checks: Vec::new(),
+        unfinished_jobs: None,
         digests: BTreeMap::new(),
         configuration: String::new(),
     }

@@ -180,6 +180,18 @@ fn signal_all(processes: &[Process], signal: Signal) -> Result<(), Error> {
     Ok(())
 }
 
+/// Tells the scheduler at `address` that there are new rows in its queue; without it, it looks every two minutes. False: no scheduler
+/// answers there.
+///
+/// # Errors
+/// Something else answers, or the network fails.
+pub async fn announce_jobs(address: &str) -> Result<bool, Error> {
+    match Connection::open(address).await? {
+        Some(mut connection) => connection.look_at_queue().await,
+        None => Ok(false),
+    }
+}
+
 /// None: no scheduler answers there.
 async fn status_of(address: &str) -> Result<Option<Status>, Error> {
     match Connection::open(address).await? {

@@ -127,6 +127,11 @@ impl Connection {
         Ok(self.ask(command, "CLOSE").await?.is_some())
     }
 
+    /// Asks it to look for new jobs; false: the scheduler is gone.
+    pub(super) async fn look_at_queue(&mut self) -> Result<bool, Error> {
+        Ok(self.ask("database", "received").await?.is_some())
+    }
+
     /// Whether the scheduler has closed the connection, which it does when it exits.
     pub(super) async fn is_closed(&mut self, patience: Duration) -> bool {
         let mut chunk = [0_u8; 512];
