@@ -8,16 +8,16 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
+use super::archive;
+use super::decode::{self, DecodeError};
 use crate::event::Context;
 use crate::fs::{self, OnPath as _};
 use crate::manifest::{DatabaseEntry, Manifest};
 use crate::postgres::{self, Programs};
-use crate::process::{self, Program};
+use crate::process;
 
-/// The largest window that a patch may ask for: 2 GiB, as `zstd --long=31`.
-const WINDOW_LOG: u32 = 31;
 /// How much is moved at once.
 const CHUNK: usize = 128 * 1024;
 
@@ -98,7 +98,7 @@ pub async fn export(
     let record =
         manifest.database.as_ref().ok_or_else(|| ExportError::NoDatabase { day: manifest.day.clone() })?;
     let chosen = choose(manifest, &record.databases, databases)?;
-    let major = major_of(&record.pg_dump_version).unwrap_or(0).max(record.server_version / 10_000);
+    let major = archive::major_of(&record.pg_dump_version).unwrap_or(0).max(record.server_version / 10_000);
     let programs = postgres::find_programs(bin_dir, major).await;
     let programs = programs.map_err(|error| ExportError::Programs(Box::new(error)))?;
     let mut stream = Stream { day, manifest, programs, out, context };
@@ -138,12 +138,6 @@ fn choose<'a>(
     };
     chosen.sort_by_key(|entry| entry.name != "template1");
     Ok(chosen)
-}
-
-/// 15 of `pg_dump (PostgreSQL) 15.18 (Debian ...)` or `15.18 (Debian ...)`: an archive is read by no older pg_restore.
-fn major_of(version: &str) -> Option<u32> {
-    let number = version.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?;
-    number.parse().ok()
 }
 
 fn one_line(text: &str) -> String {
@@ -226,11 +220,10 @@ impl Stream<'_> {
 
     /// Makes the database and what belongs to it as a whole (owner, ACL, comment, settings), and connects to it.
     async fn create(&mut self, entry: &DatabaseEntry, archive: &Path) -> Result<(), ExportError> {
-        let listed = self.restore(archive, &["--list", "--create"], &[]).await?;
-        // pg_restore --create writes DATABASE and its properties whatever the list says; the list adds the rest.
-        let list = database_entries(&String::from_utf8_lossy(&listed));
-        let create = ["--create", "--file=-", "--use-list=/dev/stdin"];
-        let made = self.restore(archive, &create, list.as_bytes()).await?;
+        let failed = |source| ExportError::Restore { path: archive.to_owned(), source };
+        let cancel = &self.context.cancel;
+        let list = archive::list(&self.programs, archive, cancel).await.map_err(failed)?;
+        let made = archive::creation(&self.programs, archive, &list, cancel).await.map_err(failed)?;
         // What a setting of the database forbids to its users must not stop its restore.
         // A name means the same bytes only in databases of one encoding: it is made from the one where the globals were.
         self.text("\\setenv PGOPTIONS '-c default_transaction_read_only=off'\n\\connect postgres\n")?;
@@ -246,32 +239,12 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// What pg_restore says to `input`; for what is small.
-    async fn restore(&self, archive: &Path, args: &[&str], input: &[u8]) -> Result<Vec<u8>, ExportError> {
-        let failed = |source| ExportError::Restore { path: archive.to_owned(), source };
-        let mut running = self.pg_restore(archive, args).start_with_stdin().map_err(failed)?;
-        if let Some(mut stdin) = running.take_stdin() {
-            // One that reads no further tells why by its status.
-            let _ = stdin.write_all(input).await;
-        }
-        let mut said = Vec::new();
-        if let Some(mut stdout) = running.take_stdout() {
-            stdout.read_to_end(&mut said).await.on("read what pg_restore makes of", archive)?;
-        }
-        running.finish().await.map_err(failed)?;
-        Ok(said)
-    }
-
-    fn pg_restore(&self, archive: &Path, args: &[&str]) -> Program {
-        let program = Program::new([self.programs.path("pg_restore")]);
-        args.iter().fold(program, |program, arg| program.arg(*arg)).arg(archive)
-    }
-
     /// One section of the archive, but for what [`Self::create`] has written.
     async fn section(&mut self, archive: &Path, section: &str) -> Result<(), ExportError> {
         let failed = |source| ExportError::Restore { path: archive.to_owned(), source };
         let section = format!("--section={section}");
-        let mut running = self.pg_restore(archive, &["--file=-", &section]).start().map_err(failed)?;
+        let mut running =
+            archive::command(&self.programs, archive, &["--file=-", &section]).start().map_err(failed)?;
         if let Some(mut stdout) = running.take_stdout() {
             let mut chunk = vec![0; CHUNK];
             loop {
@@ -325,56 +298,17 @@ impl Stream<'_> {
         digest: &str,
         base: Option<&str>,
     ) -> Result<(), ExportError> {
-        let whole = |digest: &str| tables.join(format!("{digest}.zst"));
-        let base = match base {
-            Some(base) => {
-                let mut text = Vec::new();
-                decode(&whole(base), base, None, table, &mut text)?;
-                Some(text)
+        let rows_of = |error: DecodeError| match error {
+            DecodeError::File(error) => ExportError::File(error),
+            DecodeError::Damaged { path, problem } => {
+                ExportError::DamagedRows { path, table: table.to_owned(), problem }
             }
-            None => None,
+            DecodeError::Out(error) => ExportError::Out(error),
         };
-        let path = if base.is_some() { tables.join(format!("{digest}.patch.zst")) } else { whole(digest) };
-        decode(&path, digest, base.as_deref(), table, &mut io::sink())?;
-        decode(&path, digest, base.as_deref(), table, self.out)
+        let base = decode::base_text(tables, base).map_err(rows_of)?;
+        decode::decode(tables, digest, base.as_deref(), &mut io::sink()).map_err(rows_of)?;
+        decode::decode(tables, digest, base.as_deref(), self.out).map_err(rows_of)
     }
-}
-
-/// Writes the text of a segment to `out`.
-fn decode(
-    path: &Path,
-    digest: &str,
-    base: Option<&[u8]>,
-    table: &str,
-    out: &mut dyn Write,
-) -> Result<(), ExportError> {
-    let damaged = |problem: String| ExportError::DamagedRows {
-        path: path.to_owned(),
-        table: table.to_owned(),
-        problem,
-    };
-    let file = BufReader::new(fs::open(path)?);
-    let decoder = match base {
-        Some(base) => zstd::Decoder::with_ref_prefix(file, base),
-        None => zstd::Decoder::with_buffer(file),
-    };
-    let mut decoder = decoder.on("decompress", path)?;
-    decoder.window_log_max(WINDOW_LOG).on("decompress", path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let count =
-            decoder.read(&mut chunk).map_err(|error| damaged(format!("it does not decompress ({error})")))?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&chunk[..count]);
-        out.write_all(&chunk[..count]).map_err(ExportError::Out)?;
-    }
-    if digest != hasher.finalize().to_hex().as_str() {
-        return Err(damaged("its text does not have the digest that is its name".to_owned()));
-    }
-    Ok(())
 }
 
 /// A line of `load.txt`.
@@ -410,21 +344,9 @@ fn digest(text: &str) -> Option<&str> {
     (text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(text)
 }
 
-/// Of pg_restore's list, what belongs to the database as a whole.
-fn database_entries(list: &str) -> String {
-    let belongs = |line: &&str| {
-        // `4212; 0 0 ACL - DATABASE name owner`; a schema `-` is none.
-        let kind = line.splitn(4, ' ').nth(3).unwrap_or("");
-        ["ACL", "COMMENT", "SECURITY LABEL"]
-            .iter()
-            .any(|kind_of| kind.strip_prefix(kind_of).is_some_and(|rest| rest.starts_with(" - DATABASE ")))
-    };
-    list.lines().filter(belongs).fold(String::new(), |kept, line| kept + line + "\n")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Step, database_entries, major_of};
+    use super::Step;
 
     #[test]
     fn the_lines_of_a_load_list() {
@@ -439,23 +361,5 @@ mod tests {
         for wrong in ["", "E ", "F", "F ../../etc/passwd", "T DROP TABLE t;", "P aa bb", "X 1"] {
             assert!(Step::parse(wrong).is_none(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn what_belongs_to_the_database_as_a_whole() {
-        let list = ";\n; Selected TOC Entries:\n;\n3338; 1262 16388 DATABASE - shop postgres\n\
-                    3339; 0 0 COMMENT - DATABASE shop postgres\n3340; 0 0 ACL - DATABASE shop postgres\n\
-                    3341; 0 0 COMMENT public TABLE DATABASE postgres\n9; 0 0 SECURITY LABEL - DATABASE shop postgres\n\
-                    3342; 0 0 ACL - SCHEMA public pg_database_owner\n";
-        let kept = database_entries(list);
-        let numbers: Vec<_> = kept.lines().filter_map(|line| line.split(';').next()).collect();
-        assert_eq!(numbers, ["3339", "3340", "9"]);
-    }
-
-    #[test]
-    fn the_major_version_of_a_program() {
-        assert_eq!(major_of("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"), Some(15));
-        assert_eq!(major_of("18.6"), Some(18));
-        assert_eq!(major_of(""), None);
     }
 }

@@ -21,19 +21,28 @@ pub const GLOBALS: &str = "(globals)";
 /// # Errors
 /// It cannot be started.
 pub fn start(config: &config::Database, programs: &Programs, report: &Report) -> Result<Running, Error> {
-    let maintenance = postgres::maintenance_database(&config.server)?;
+    let mut program = command(&config.server, programs)?;
+    if !report.reads_passwords {
+        program = program.arg("--no-role-passwords");
+    }
+    program.start().map_err(|source| program_failed(GLOBALS, source))
+}
+
+/// pg_dumpall, asked for what belongs to no database.
+///
+/// # Errors
+/// The parameters make no sense.
+pub fn command(server: &config::Server, programs: &Programs) -> Result<Program, postgres::Error> {
+    let maintenance = postgres::maintenance_database(server)?;
     let quoted = maintenance.replace('\\', "\\\\").replace('\'', "\\'");
     let mut program = Program::new([programs.path("pg_dumpall")])
         .arg("--globals-only")
         .arg("--no-password")
         .arg(format!("--dbname=dbname='{quoted}'"));
-    if !report.reads_passwords {
-        program = program.arg("--no-role-passwords");
-    }
-    for (name, value) in postgres::libpq_env(&config.server, "daykeep")? {
+    for (name, value) in postgres::libpq_env(server, "daykeep")? {
         program = program.env(name, value);
     }
-    program.start().map_err(|source| program_failed(GLOBALS, source))
+    Ok(program)
 }
 
 /// Writes what was read of a program's stdout, and the rest of it to its end, into a new file; gives the bytes.

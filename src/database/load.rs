@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 
 use super::segments::Pages;
 use crate::manifest::TableRecord;
-use crate::postgres::{ascii_identifier, one_line_identifier};
+use crate::postgres::{ascii_identifier, literal, one_line_identifier, qualified};
 
 /// How names are written in a session that speaks the encoding of this database.
 fn quoted(name: &str, encoding: &str) -> String {
@@ -42,6 +42,23 @@ pub fn copy_out(schema: &str, name: &str, columns: &[String], pages: Pages, enco
             format!("COPY (SELECT {list} FROM ONLY {table} WHERE ctid >= '({from},0)') TO STDOUT")
         }
     }
+}
+
+/// The statement that takes a table's rows in a session that speaks UTF-8. `freeze` needs a table that was emptied in the same
+/// transaction.
+#[must_use]
+pub fn copy_in(table: &TableRecord, encoding: &str, freeze: bool) -> String {
+    let columns = if table.columns.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", column_list(&table.columns, "UTF8"))
+    };
+    let freeze = if freeze { ", FREEZE" } else { "" };
+    format!(
+        "COPY {}{columns} FROM STDIN WITH (ENCODING {}{freeze})",
+        qualified(&table.schema, &table.name),
+        literal(encoding)
+    )
 }
 
 /// The lines of one table.

@@ -29,11 +29,13 @@
 //! writing. Nothing is flushed here; the seal flushes the file system before the day gets its name. The snapshots, the locks and the
 //! pg_dump processes die with the connections and pipes of this process.
 
+mod archive;
 mod blockers;
 mod catalog;
 mod claim;
 mod codec;
 mod copy;
+mod decode;
 mod directory;
 mod dump;
 mod export;
@@ -44,6 +46,7 @@ mod load;
 mod prepare;
 mod progress;
 mod rest;
+pub mod restore;
 mod segments;
 mod session;
 mod shelf;

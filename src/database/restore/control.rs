@@ -1,0 +1,99 @@
+//! The session from which databases are made, renamed and dropped. A database cannot be renamed by a session in it, and any of them
+//! may be renamed: so the session is in a small database of its own.
+
+use super::{RestoreError, control_name, session};
+use crate::config;
+use crate::postgres::{self, Client};
+
+/// Databases that may be there to make the control database from.
+const USUAL: [&str; 2] = ["postgres", "template1"];
+
+/// A session in the control database, which is made if it is missing.
+///
+/// # Errors
+/// The server cannot be reached, or does not make it.
+pub async fn open(server: &config::Server, tag: u64) -> Result<Client, RestoreError> {
+    let name = control_name(tag);
+    if let Ok(client) = session::open(server, &name).await {
+        return durable(client).await;
+    }
+    let client = anywhere(server, tag).await?;
+    let make =
+        format!("CREATE DATABASE {} TEMPLATE template0 CONNECTION LIMIT 20", postgres::identifier(&name));
+    session::execute(&client, "make a database to rename others from", &make).await?;
+    client.close().await;
+    durable(session::open(server, &name).await?).await
+}
+
+/// A session in whatever database of the server lets us in: the control database, the configured one, one of the usual ones.
+///
+/// # Errors
+/// None does; the error is that of the configured one.
+pub async fn anywhere(server: &config::Server, tag: u64) -> Result<Client, RestoreError> {
+    let configured = postgres::maintenance_database(server)?;
+    let first = match session::open(server, &configured).await {
+        Ok(client) => return durable(client).await,
+        Err(error) => error,
+    };
+    let control = control_name(tag);
+    for name in [control.as_str()].into_iter().chain(USUAL) {
+        if name != configured
+            && let Ok(client) = session::open(server, name).await
+        {
+            return durable(client).await;
+        }
+    }
+    Err(first)
+}
+
+/// Drops the control database, from anywhere else.
+///
+/// # Errors
+/// The server cannot be reached, or does not drop it.
+pub async fn close(server: &config::Server, tag: u64, client: Client) -> Result<(), RestoreError> {
+    client.close().await;
+    let name = control_name(tag);
+    let client = anywhere(server, tag).await?;
+    if client.dbname() == name {
+        // No other database lets us in: it stays, empty, and goes with the next step.
+        return Ok(());
+    }
+    drop_database(&client, &name).await?;
+    client.close().await;
+    Ok(())
+}
+
+/// Drops a database, if it is there, with the sessions in it.
+///
+/// # Errors
+/// The server refuses.
+pub async fn drop_database(client: &Client, name: &str) -> Result<(), RestoreError> {
+    // One that is a template cannot be dropped; one that was half dropped cannot be altered.
+    let sql = "SELECT datistemplate AND datconnlimit <> -2 FROM pg_catalog.pg_database WHERE datname = $1";
+    let row = client.query_opt(sql, &[&name]).await;
+    let template = row.and_then(|row| row.map_or(Ok(false), |row| row.try_get(0)));
+    if template.map_err(|error| client.failed(format!("look at database {name:?}"), &error))? {
+        let sql = format!("ALTER DATABASE {} IS_TEMPLATE false", postgres::identifier(name));
+        session::execute(client, &format!("drop database {name:?}"), &sql).await?;
+    }
+    let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", postgres::identifier(name));
+    session::execute(client, &format!("drop database {name:?}"), &sql).await
+}
+
+/// What is renamed and granted is durable when it is done, and nobody is waited for without end.
+async fn durable(client: Client) -> Result<Client, RestoreError> {
+    session::execute(&client, "set the session up", "SET synchronous_commit = on; SET lock_timeout = '60s'")
+        .await?;
+    Ok(client)
+}
+
+/// The databases whose name begins so.
+///
+/// # Errors
+/// The server refuses.
+pub async fn databases_of(client: &Client, beginning: &str) -> Result<Vec<String>, RestoreError> {
+    let sql = "SELECT datname::text FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, $1) ORDER BY 1";
+    let failed = |error| client.failed("list the databases", &error);
+    let rows = client.query(sql, &[&beginning]).await.map_err(failed)?;
+    rows.iter().map(|row| row.try_get(0).map_err(|error| failed(error).into())).collect()
+}

@@ -1,0 +1,285 @@
+//! Rows into tables: each table in one COPY with FREEZE, in the transaction that empties it, so that what is written needs no WAL
+//! where the server allows that and no second writing later; several tables at a time, the largest first. A table that is larger
+//! than the share of a session is loaded by all of them, without FREEZE.
+//!
+//! A segment's text is compared with its digest as it goes to the server: the COPY is ended only when all of them were right.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::SinkExt as _;
+use tokio::sync::mpsc;
+
+use super::plan::DatabasePlan;
+use super::{RestoreError, Wish, session};
+use crate::database::decode::{self, DecodeError};
+use crate::database::load::copy_in;
+use crate::event::{Event, Phase, SharedObserver, Unit};
+use crate::manifest::{Segment, TableReader, TableRecord};
+use crate::postgres::{self, Client};
+
+/// Text is handed to the server in pieces of this size, of which so many wait.
+const PIECE: usize = 512 * 1024;
+/// See [`PIECE`].
+const PIECES_WAITING: usize = 3;
+/// A table below this is loaded by one session, however few others there are.
+const WORTH_SPLITTING: u64 = 64 * 1024 * 1024;
+
+/// Counts the rows of all sessions and tells the observer.
+pub struct Progress {
+    observer: SharedObserver,
+    total: u64,
+    current: AtomicU64,
+}
+
+impl Progress {
+    /// Nothing is loaded yet.
+    pub fn new(observer: SharedObserver, total: u64) -> Self {
+        let progress = Self { observer, total, current: AtomicU64::new(0) };
+        progress.finish();
+        progress
+    }
+
+    /// So many rows more.
+    pub fn add(&self, rows: u64) {
+        self.tell(self.current.fetch_add(rows, Ordering::Relaxed) + rows);
+    }
+
+    /// How far it is now.
+    pub fn finish(&self) {
+        self.tell(self.current.load(Ordering::Relaxed));
+    }
+
+    fn tell(&self, current: u64) {
+        let total = Some(self.total.max(current));
+        self.observer.observe(&Event::Progress { phase: Phase::Load, unit: Unit::Rows, current, total });
+    }
+}
+
+/// What one session loads with one COPY.
+#[derive(Debug, PartialEq, Eq)]
+struct Work<'a> {
+    table: &'a TableRecord,
+    segments: &'a [Segment],
+    /// The whole table: it can be emptied first, and its rows frozen.
+    whole: bool,
+}
+
+/// Loads all rows of a database that daykeep copied.
+///
+/// # Errors
+/// A segment is damaged, the server refuses or takes another number of rows than the day has.
+pub async fn load(
+    wish: &Wish<'_>,
+    plan: &DatabasePlan,
+    home: &Path,
+    progress: &Progress,
+) -> Result<(), RestoreError> {
+    let list = home.join("tables.jsonl");
+    super::survey::check_digest(wish, &list)?;
+    let mut tables = TableReader::open(&list)?.collect::<Result<Vec<_>, _>>()?;
+    tables.retain(|table| !table.segments.is_empty());
+    tables.sort_by_key(|table| std::cmp::Reverse(bytes_of(&table.segments)));
+    let works = Mutex::new(VecDeque::from(share(&tables, wish.jobs)));
+    let sessions = wish.jobs.min(works.lock().unwrap_or_else(PoisonError::into_inner).len());
+    let worker = async || {
+        let client = session::open(&wish.server, &plan.beside).await?;
+        loop {
+            let next = works.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(work) = next else { break };
+            let copy = Copy { client: &client, plan, tables: home.join("tables"), progress };
+            copy.perform(&work).await?;
+        }
+        client.close().await;
+        Ok::<_, RestoreError>(())
+    };
+    futures_util::future::try_join_all((0..sessions).map(|_| worker())).await?;
+    Ok(())
+}
+
+fn bytes_of(segments: &[Segment]) -> u64 {
+    segments.iter().map(|segment| segment.bytes).sum()
+}
+
+/// Who loads what: tables, the largest first; what is too large for one session in as many parts as there are sessions.
+fn share(tables: &[TableRecord], jobs: usize) -> Vec<Work<'_>> {
+    let total: u64 = tables.iter().map(|table| bytes_of(&table.segments)).sum();
+    // A little more than a share is faster in one piece than thawed.
+    let limit = (total / jobs.max(1) as u64 * 5 / 4).max(WORTH_SPLITTING);
+    let mut works = Vec::with_capacity(tables.len());
+    for table in tables {
+        let bytes = bytes_of(&table.segments);
+        if jobs < 2 || bytes <= limit {
+            works.push(Work { table, segments: &table.segments, whole: true });
+            continue;
+        }
+        let part = bytes.div_ceil(jobs as u64);
+        let mut rest = table.segments.as_slice();
+        while !rest.is_empty() {
+            let mut taken = 0;
+            let mut fits = |segment: &Segment| {
+                taken += segment.bytes;
+                taken < part
+            };
+            let count = rest.iter().take_while(|segment| fits(segment)).count() + 1;
+            let (segments, after) = rest.split_at(count.min(rest.len()));
+            works.push(Work { table, segments, whole: false });
+            rest = after;
+        }
+    }
+    works
+}
+
+/// A session that loads.
+struct Copy<'a> {
+    client: &'a Client,
+    plan: &'a DatabasePlan,
+    tables: PathBuf,
+    progress: &'a Progress,
+}
+
+impl Copy<'_> {
+    async fn perform(&self, work: &Work<'_>) -> Result<(), RestoreError> {
+        let table = postgres::qualified(&work.table.schema, &work.table.name);
+        let copy = copy_in(work.table, &self.plan.encoding, work.whole);
+        let loads = format!("load the rows of {table}");
+        if work.whole {
+            session::execute(self.client, &loads, &format!("BEGIN; TRUNCATE ONLY {table}")).await?;
+        }
+        let loaded = self.copy(&copy, work, &table).await?;
+        let recorded = work.segments.iter().map(|segment| segment.rows.count).sum();
+        let of_table = work.table.rows.count;
+        if loaded != recorded || (work.whole && loaded != of_table) {
+            let recorded = if work.whole { of_table } else { recorded };
+            return Err(RestoreError::Count { dbname: self.plan.name.clone(), table, loaded, recorded });
+        }
+        if work.whole {
+            session::execute(self.client, &loads, "COMMIT").await?;
+        }
+        Ok(())
+    }
+
+    /// Gives how many rows the server took.
+    async fn copy(&self, sql: &str, work: &Work<'_>, table: &str) -> Result<u64, RestoreError> {
+        let failed = |error: tokio_postgres::Error| -> RestoreError {
+            self.client.failed(format!("load the rows of {table}"), &error).into()
+        };
+        let sink = self.client.copy_in(sql).await.map_err(failed)?;
+        let mut sink = pin!(sink);
+        let (sender, mut pieces) = mpsc::channel(PIECES_WAITING);
+        let (tables, segments) = (self.tables.clone(), work.segments.to_vec());
+        let decoder = tokio::task::spawn_blocking(move || decode_all(&tables, &segments, sender));
+        while let Some(piece) = pieces.recv().await {
+            match piece {
+                Piece::Text(text) => sink.send(text).await.map_err(failed)?,
+                Piece::Rows(rows) => self.progress.add(rows),
+            }
+        }
+        let thread = |_| RestoreError::Thread { dbname: self.plan.name.clone() };
+        // Without the end that follows, the server throws away what it took.
+        decoder.await.map_err(thread)?.map_err(|error| match error {
+            DecodeError::Damaged { path, problem } => {
+                RestoreError::DamagedRows { path, table: table.to_owned(), problem }
+            }
+            DecodeError::File(error) => RestoreError::File(error),
+            // Nobody ends the taking but us, and we did not.
+            DecodeError::Out(_) => RestoreError::Thread { dbname: self.plan.name.clone() },
+        })?;
+        sink.finish().await.map_err(failed)
+    }
+}
+
+/// What the decoding thread hands on.
+enum Piece {
+    Text(Bytes),
+    /// So many rows are in the pieces until here.
+    Rows(u64),
+}
+
+fn decode_all(tables: &Path, segments: &[Segment], pieces: mpsc::Sender<Piece>) -> Result<(), DecodeError> {
+    let mut out = Pieces { sender: pieces, text: BytesMut::with_capacity(PIECE) };
+    for segment in segments {
+        let base = decode::base_text(tables, segment.base.as_deref())?;
+        decode::decode(tables, &segment.blake3, base.as_deref(), &mut out)?;
+        out.send(Piece::Rows(segment.rows.count)).map_err(DecodeError::Out)?;
+    }
+    out.flush().map_err(DecodeError::Out)
+}
+
+/// Collects text into pieces of a good size.
+struct Pieces {
+    sender: mpsc::Sender<Piece>,
+    text: BytesMut,
+}
+
+impl Pieces {
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        self.sender.blocking_send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(text);
+        if self.text.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let text = std::mem::replace(&mut self.text, BytesMut::with_capacity(PIECE + PIECE / 2));
+        self.send(Piece::Text(text.freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+    use crate::manifest::{Rows, Segment, TableRecord};
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn table(name: &str, segments: &[u64]) -> TableRecord {
+        let segment = |bytes: &u64| Segment {
+            pages: (0, None),
+            blake3: String::new(),
+            bytes: *bytes,
+            rows: Rows::default(),
+            base: None,
+        };
+        TableRecord {
+            schema: "public".into(),
+            name: name.into(),
+            oid: 1,
+            columns: Vec::new(),
+            rows: Rows::default(),
+            segments: segments.iter().map(segment).collect(),
+        }
+    }
+
+    fn shares(tables: &[TableRecord], jobs: usize) -> Vec<(&str, usize, bool)> {
+        let works = share(tables, jobs);
+        works.iter().map(|work| (work.table.name.as_str(), work.segments.len(), work.whole)).collect()
+    }
+
+    #[test]
+    fn tables_are_loaded_in_one_piece_unless_one_is_too_large() {
+        let even = [table("a", &[60 * MIB, 60 * MIB]), table("b", &[100 * MIB])];
+        assert_eq!(shares(&even, 2), [("a", 2, true), ("b", 1, true)]);
+        let odd = [table("a", &[16 * MIB; 20]), table("b", &[10 * MIB])];
+        assert_eq!(shares(&odd, 2), [("a", 10, false), ("a", 10, false), ("b", 1, true)]);
+        assert_eq!(shares(&odd, 3), [("a", 7, false), ("a", 7, false), ("a", 6, false), ("b", 1, true)]);
+        assert_eq!(shares(&odd, 1), [("a", 20, true), ("b", 1, true)]);
+        let small = [table("a", &[MIB; 20])];
+        assert_eq!(shares(&small, 2), [("a", 20, true)]);
+    }
+}
