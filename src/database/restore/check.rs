@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use super::apply::{self, Extent};
 use super::globals::Globals;
 use super::plan::{Action, ServerFacts, SessionSeen, Survey};
-use super::{Place, RestoreError, Wish, control_name, program_failed, session, sql};
+use super::{RestoreError, Wish, control_name, program_failed, session, sql};
 use crate::event::Context;
 use crate::fs;
 use crate::manifest::{DatabaseEntry, DatabaseRecord};
@@ -173,7 +173,7 @@ pub async fn holds_nothing(wish: &Wish<'_>, live: &Live) -> Result<bool, Restore
     if !live.allows_connections {
         return Ok(false);
     }
-    let client = session::open(&wish.server, &live.name).await?;
+    let client = session::open(wish.server(), &live.name).await?;
     // What initdb makes has a smaller OID.
     let sql = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384) \
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384) \
@@ -204,7 +204,7 @@ pub async fn same_properties(
         .arg("--create")
         .arg("--schema-only")
         .arg("--no-password");
-    for (name, value) in session::environment(&wish.server)? {
+    for (name, value) in session::environment(wish.server())? {
         program = program.env(name, value);
     }
     program = program.env("PGDATABASE", Some(entry.name.clone().into()));
@@ -215,7 +215,7 @@ pub async fn same_properties(
 
 /// Whether a database that is there may be replaced.
 pub async fn place(wish: &Wish<'_>, live: &Live, survey: &mut Survey) -> Result<(), RestoreError> {
-    if wish.replaces() {
+    if wish.target.replaces() {
         return Ok(());
     }
     let initial = matches!(live.name.as_str(), "postgres" | "template1");
@@ -433,14 +433,13 @@ pub async fn tablespaces(
         if there.iter().any(|known| known == name) {
             continue;
         }
-        let location = match &wish.place {
-            Place::Fresh { tablespaces: Some(below) } => {
-                below.join(format!("tablespace{number}")).display().to_string()
-            }
-            _ => location.to_owned(),
+        let own = wish.target.tablespaces();
+        let location = match own {
+            Some(below) => below.join(format!("tablespace{number}")).display().to_string(),
+            None => location.to_owned(),
         };
         survey.new_tablespaces.push((name.to_owned(), location.clone()));
-        if matches!(wish.place, Place::Fresh { tablespaces: Some(_) }) {
+        if own.is_some() {
             continue;
         }
         let sql = "SELECT coalesce((SELECT isdir FROM pg_catalog.pg_stat_file($1, true)), false), \

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::globals::{About, Globals};
 use super::plan::{Action, DatabasePlan, Survey};
 use super::rows::{self, Progress};
-use super::{Place, RestoreError, Wish, control, program_failed, session, sql};
+use super::{RestoreError, Wish, control, program_failed, session, sql};
 use crate::database::archive;
 use crate::event::{Context, Notices as _};
 use crate::fs;
@@ -98,7 +98,7 @@ async fn load_all(
     let rows = moving.iter().map(|(plan, _)| plan.rows).sum();
     let site =
         Site { wish, survey, record, context, progress: Progress::new(context.observer.clone(), rows) };
-    let client = control::open(&wish.server, wish.tag).await?;
+    let client = control::open(wish.server(), wish.tag).await?;
     make_roles(&site, &client).await?;
     make_tablespaces(&site, &client).await?;
     let mut loaded = still_there(&client, done).await?;
@@ -167,7 +167,7 @@ async fn make_tablespaces(site: &Site<'_>, client: &Client) -> Result<(), Restor
     for statement in Globals::parse(script).statements {
         let About::CreateTablespace { name, owner, .. } = &statement.about else { continue };
         let Some(location) = site.location(name) else { continue };
-        if let Place::Fresh { tablespaces: Some(below) } = &site.wish.place {
+        if let Some(below) = site.wish.target.tablespaces() {
             make_directory(below, Path::new(location))?;
         }
         let make = format!(
@@ -238,7 +238,7 @@ async fn finish(site: &Site<'_>, database: Database<'_>) -> Result<Loaded, Resto
     let Database { plan, oid, .. } = database;
     sections(site, &database, &["--section=data", "--section=post-data"], site.wish.jobs).await?;
     analyze(site, plan).await?;
-    let client = session::open(&site.wish.server, &plan.beside).await?;
+    let client = session::open(site.wish.server(), &plan.beside).await?;
     // A commit that waits for the disk takes all before it along.
     let durable =
         "SET synchronous_commit = on; SELECT pg_catalog.pg_logical_emit_message(true, 'daykeep', 'loaded')";
@@ -260,7 +260,7 @@ async fn sections(
     let plan = database.plan;
     let archive_path = database.home.join("rest.dump");
     let failed = |source| program_failed(&plan.name, source);
-    let environment = session::environment(&wish.server)?;
+    let environment = session::environment(wish.server())?;
     if survey.programs.version.major >= 17 && survey.server.version < 170_000 {
         let script =
             archive::Script { programs: &survey.programs, archive: &archive_path, sections, environment };
@@ -280,7 +280,7 @@ async fn sections(
 
 /// Figures for the planner. They are no part of what is restored: a foreign table that cannot be reached stops nothing.
 async fn analyze(site: &Site<'_>, plan: &DatabasePlan) -> Result<(), RestoreError> {
-    let client = session::open(&site.wish.server, &plan.beside).await?;
+    let client = session::open(site.wish.server(), &plan.beside).await?;
     let failed = |error| client.failed("list its tables", &error);
     let mut tables = Vec::new();
     for row in client.query(ANALYZED, &[]).await.map_err(failed)? {
@@ -289,7 +289,7 @@ async fn analyze(site: &Site<'_>, plan: &DatabasePlan) -> Result<(), RestoreErro
     client.close().await;
     let left = std::sync::Mutex::new(tables.into_iter());
     let worker = async || {
-        let client = session::open(&site.wish.server, &plan.beside).await?;
+        let client = session::open(site.wish.server(), &plan.beside).await?;
         loop {
             let next = left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
             let Some(table) = next else { break };
@@ -328,7 +328,7 @@ const ANALYZED: &str = "WITH RECURSIVE below AS ( \
 /// Ends what the server does in the databases that are being loaded.
 async fn end_sessions(wish: &Wish<'_>, survey: &Survey) {
     let names: Vec<&str> = survey.databases.iter().map(|plan| plan.beside.as_str()).collect();
-    let Ok(client) = control::anywhere(&wish.server, wish.tag).await else { return };
+    let Ok(client) = control::anywhere(wish.server(), wish.tag).await else { return };
     let sql = "SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity \
                WHERE datname = ANY ($1) AND pid <> pg_catalog.pg_backend_pid() AND application_name = 'daykeep restore'";
     // The error that ended the loading is the one to be told.

@@ -1,5 +1,5 @@
 //! The databases of a day, put into a server: looked at first ([`survey`]), loaded beside what is there ([`load`]), put in its
-//! place by renaming ([`Swap`]), and taken back or confirmed.
+//! place by renaming ([`Swap`]), and taken back or confirmed. A server with nothing on it is [filled](fill) by the same steps at once.
 //!
 //! # Names
 //!
@@ -25,6 +25,7 @@ mod apply;
 mod check;
 mod control;
 mod discard;
+mod fresh;
 mod globals;
 mod load;
 mod plan;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use discard::Beside;
+pub use fresh::fill;
 pub use load::{Loaded, Made, Record, load};
 pub use plan::{Action, DatabasePlan, RolePlan, ServerFacts, SessionSeen, Survey};
 pub use survey::survey;
@@ -55,7 +57,7 @@ pub struct Wish<'a> {
     /// What it says of itself.
     pub manifest: &'a Manifest,
     /// The server that takes it.
-    pub server: config::Server,
+    pub target: Target<'a>,
     /// Where pg_restore and pg_dumpall are; None: the newest of this machine.
     pub bin_dir: Option<PathBuf>,
     /// Which databases of the day; None: all.
@@ -67,21 +69,53 @@ pub struct Wish<'a> {
     pub jobs: usize,
     /// Names what stands beside: the number of the job.
     pub tag: u64,
-    /// What is on the server already.
-    pub place: Place,
 }
 
-/// What is on the server already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+/// The server that takes the day.
+#[derive(Debug, Clone)]
+pub enum Target<'a> {
     /// A server in use: what is there is replaced.
-    Beside,
-    /// A server with nothing of anybody's in the databases that are to come: what is there is never replaced.
-    Fresh {
-        /// Tablespaces get directories of their own below this one instead of those of the day: for a server beside the
-        /// one that the day is of. It must exist and belong to the server's user.
-        tablespaces: Option<PathBuf>,
+    Live(config::Server),
+    /// A server that has none of the databases: what is there is never replaced.
+    Fresh(config::Server),
+    /// A server that was made to be filled and thrown away.
+    Scratch {
+        /// The server.
+        empty: postgres::Empty<'a>,
+        /// Tablespaces get directories of their own below this one instead of those of the day. It must exist and belong
+        /// to the server's user.
+        tablespaces: &'a Path,
     },
+}
+
+impl Target<'_> {
+    /// How to reach it.
+    #[must_use]
+    pub fn server(&self) -> &config::Server {
+        match self {
+            Self::Live(server) | Self::Fresh(server) => server,
+            Self::Scratch { empty, .. } => empty.server(),
+        }
+    }
+
+    /// Whether databases that are on the server may be replaced.
+    fn replaces(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+
+    /// Where tablespaces go, if not where they were.
+    fn tablespaces(&self) -> Option<&Path> {
+        match self {
+            Self::Live(_) | Self::Fresh(_) => None,
+            Self::Scratch { tablespaces, .. } => Some(tablespaces),
+        }
+    }
+}
+
+impl Wish<'_> {
+    fn server(&self) -> &config::Server {
+        self.target.server()
+    }
 }
 
 /// A restore of databases failed. What is told by the functions' own descriptions is what has happened then.

@@ -88,7 +88,7 @@ pub async fn load(
     let works = Mutex::new(VecDeque::from(share(&tables, wish.jobs)));
     let sessions = wish.jobs.min(works.lock().unwrap_or_else(PoisonError::into_inner).len());
     let worker = async || {
-        let client = session::open(&wish.server, &plan.beside).await?;
+        let client = session::open(wish.server(), &plan.beside).await?;
         loop {
             let next = works.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(work) = next else { break };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::globals::Globals;
 use super::plan::{Action, DatabasePlan, RolePlan, Survey};
-use super::{Place, RestoreError, Wish, check, control, new_name, old_name, program_failed};
+use super::{RestoreError, Wish, check, control, new_name, old_name, program_failed};
 use crate::database::{archive, globals as dumpall};
 use crate::event::Context;
 use crate::fs::{self, OnPath as _};
@@ -33,7 +33,7 @@ async fn look(wish: &Wish<'_>, context: &Context) -> Result<Survey, RestoreError
         .as_ref()
         .ok_or_else(|| RestoreError::NoDatabase { day: wish.manifest.day.clone() })?;
     let chosen = choose(wish, record)?;
-    let client = control::anywhere(&wish.server, wish.tag).await?;
+    let client = control::anywhere(wish.server(), wish.tag).await?;
     let server = check::server(&client).await?;
     let dumper = archive::major_of(&record.pg_dump_version).unwrap_or(0).max(record.server_version / 10_000);
     let programs =
@@ -106,7 +106,7 @@ pub(super) async fn live_globals(
     programs: &Programs,
     context: &Context,
 ) -> Result<String, RestoreError> {
-    let program = dumpall::command(&wish.server, programs)?;
+    let program = dumpall::command(wish.server(), programs)?;
     let failed = |source| program_failed(dumpall::GLOBALS, source);
     let said = program.run(&context.cancel).await.map_err(failed)?;
     String::from_utf8(said).map_err(|_| RestoreError::Encoding {
@@ -199,12 +199,5 @@ pub(super) fn check_digest(wish: &Wish<'_>, path: &Path) -> Result<(), RestoreEr
             problem: "its BLAKE3 digest is not the one in manifest.json".to_owned(),
         }),
         _ => Ok(()),
-    }
-}
-
-impl Wish<'_> {
-    /// Whether the databases that are on the server may be replaced.
-    pub(super) fn replaces(&self) -> bool {
-        self.place == Place::Beside
     }
 }
