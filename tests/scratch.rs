@@ -40,6 +40,10 @@ async fn a_scratch_server_serves_and_leaves_nothing_behind() {
     assert_eq!(row.get::<_, String>(0), "");
     let row = client.query_one("SELECT pg_encoding_to_char(encoding)::text FROM pg_database LIMIT 1", &[]);
     assert_eq!(row.await.unwrap().get::<_, String>(0), "UTF8");
+    let here = scratch.empty().tablespaces();
+    client.batch_execute(&format!("CREATE TABLESPACE t LOCATION '{}'", here.display())).await.unwrap();
+    client.batch_execute("CREATE TABLE in_it (a int) TABLESPACE t").await.unwrap();
+    assert!(at.join("cluster/tablespaces").read_dir().unwrap().next().is_some());
     assert_ne!(processes_of(&at), [""; 0]);
     scratch.stop().await;
     dir.remove().await.unwrap();

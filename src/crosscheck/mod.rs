@@ -9,12 +9,13 @@ mod ask;
 mod error;
 mod rows;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use futures_util::StreamExt as _;
 use tokio_postgres::types::Type;
 
-use crate::config::{Check, CheckQuery, Repository, fossology_paths};
+use crate::config::{Check, CheckQuery, fossology_paths};
 use crate::event::{Context, Event, Notices as _, Phase, Unit};
 use crate::manifest::CheckRecord;
 use crate::tree::DayTree;
@@ -34,13 +35,13 @@ const PROGRESS_ROWS: u64 = 10_000;
 /// # Errors
 /// See [`cross_check`].
 pub async fn every_row_has_its_file(
-    repository: &Repository,
+    checks: &BTreeMap<String, Check>,
     rows: &impl Rows,
     root_of: &(dyn Fn(&str) -> PathBuf + Sync),
     context: &Context,
 ) -> Result<Vec<CheckRecord>, Error> {
     let mut records = Vec::new();
-    for check in repository.checks.values() {
+    for check in checks.values() {
         let tree = DayTree::open(&root_of(&check.tree))?;
         records.push(cross_check(check, rows, &tree, context).await?);
     }

@@ -76,6 +76,12 @@ impl RowSum {
         }
     }
 
+    /// How many rows so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.rows.count
+    }
+
     /// What was counted.
     #[must_use]
     pub fn finish(self) -> Rows {

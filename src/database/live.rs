@@ -1,5 +1,6 @@
 //! Asking the databases of a server that runs: one that a day was restored to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
@@ -37,6 +38,19 @@ impl Live {
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
+    }
+
+    /// The databases that accept connections, but for template0.
+    pub(super) async fn databases(&self) -> Result<BTreeSet<String>, Error> {
+        let maintenance = postgres::maintenance_database(&self.server)?;
+        let client = self.session(&maintenance).await?;
+        let sql =
+            "SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND datname <> 'template0'";
+        let failed = |error: tokio_postgres::Error| client.failed("list the databases", &error);
+        let rows = client.query(sql, &[]).await.map_err(failed)?;
+        let names = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)?;
+        client.close().await;
+        Ok(names)
     }
 
     /// A session in `database` that is set up for reading, as those that dump are.

@@ -34,6 +34,7 @@ mod blockers;
 mod catalog;
 mod claim;
 mod codec;
+mod compare;
 mod copy;
 mod decode;
 mod directory;
@@ -54,6 +55,7 @@ mod toc;
 
 use std::time::Duration;
 
+pub use compare::{CompareError, Comparison, Difference, Recorded, compare};
 pub use directory::directory_name;
 pub use dump::Dumped;
 pub use export::{ExportError, export};

@@ -25,6 +25,7 @@ use supervisor::{ACCOUNT, OWN_DIRECTORY, Supervised};
 
 /// The longest name of a socket (`sun_path` without its end).
 const LONGEST_SOCKET: usize = 107;
+const TABLESPACES: &str = "tablespaces";
 /// The name of the socket: no port is listened on, but libpq counts them so.
 const SOCKET: &str = ".s.PGSQL.5432";
 /// How long initdb and the start of the server may take on a machine under load.
@@ -119,6 +120,7 @@ pub struct Scratch {
     server: config::Server,
     programs: Programs,
     running: Supervised,
+    tablespaces: PathBuf,
     /// Keeps the way to the socket open when its path is too long for a name.
     _way: File,
 }
@@ -129,7 +131,14 @@ pub struct Empty<'a> {
     scratch: &'a Scratch,
 }
 
-impl Empty<'_> {
+impl<'a> Empty<'a> {
+    /// A directory of the server's user for tablespaces to be made in, by a path that is the same for the server and for us; good as
+    /// long as the server runs.
+    #[must_use]
+    pub fn tablespaces(&self) -> &'a Path {
+        &self.scratch.tablespaces
+    }
+
     /// How to reach it, as its superuser.
     #[must_use]
     pub fn server(&self) -> &config::Server {
@@ -158,10 +167,15 @@ impl Scratch {
             let directory = place.path().join("cluster");
             fs::create_dir_durable(&directory)?;
             fs::set_mode(&directory, 0o700)?;
+            let tablespaces = directory.join(TABLESPACES);
+            fs::create_dir_durable(&tablespaces)?;
+            fs::set_mode(&tablespaces, 0o700)?;
             if nix::unistd::geteuid().is_root() {
                 let account = nix::unistd::User::from_name(ACCOUNT).ok().flatten();
                 let account = account.ok_or(ScratchError::NoAccount)?;
-                fs::give_to(&directory, account.uid.as_raw(), account.gid.as_raw())?;
+                for made in [&directory, &tablespaces] {
+                    fs::give_to(made, account.uid.as_raw(), account.gid.as_raw())?;
+                }
             }
             make_cluster(place, &directory, &programs, wanted).await?;
             run(place, &directory, programs, wanted).await
@@ -314,7 +328,10 @@ async fn run(
         }
     };
     match answered {
-        Ok(Ok(())) => Ok(Scratch { server, programs, running, _way: way }),
+        Ok(Ok(())) => {
+            let tablespaces = way_in(directory)?.join(TABLESPACES);
+            Ok(Scratch { server, programs, running, tablespaces, _way: way })
+        }
         Ok(Err(error)) => {
             running.stop(STOP_LIMIT).await;
             Err(error)
@@ -324,6 +341,15 @@ async fn run(
             Err(failed(place, &postgres, format!("does not answer after {}s", START_LIMIT.as_secs()))?)
         }
     }
+}
+
+/// The cluster's directory as the server reaches it, whatever the rights of the directories above: through the descriptor that it has of
+/// it. Others of its user, and root, find it there too.
+fn way_in(directory: &Path) -> Result<PathBuf, ScratchError> {
+    let pid_file = directory.join("data/postmaster.pid");
+    let text = fs::read_to_string(&pid_file)?;
+    let pid = text.lines().next().unwrap_or_default().trim();
+    Ok(Path::new("/proc").join(pid).join(OWN_DIRECTORY.trim_start_matches("/proc/self/")))
 }
 
 async fn wait_until_ready(
