@@ -104,7 +104,8 @@ pub(super) async fn cross_checked(
     if let Some(snapshots) = filled.snapshots.take() {
         unfinished_jobs = reunpack::unfinished_at(repository, &snapshots, context).await?;
         let root_of = |tree: &str| writer.trees().join(tree);
-        records = crosscheck::every_row_has_its_file(&repository.checks, &snapshots, &root_of, context).await?;
+        records =
+            crosscheck::every_row_has_its_file(&repository.checks, &snapshots, &root_of, context).await?;
         snapshots.finish().await?;
     }
     Ok(Contents { filled, checks: records, unfinished_jobs })
