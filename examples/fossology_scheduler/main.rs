@@ -3,14 +3,17 @@
 //! It behaves as the real one was seen to: the TCP protocol; `stop` lets running agents finish and still dispatches the jobs
 //! that it has checked out while one of them runs; a job that is paused while it runs keeps `stop` from ever ending; the
 //! connections are closed when the process ends and not before; SIGKILL leaves the agents behind as orphans, and only a start with
-//! `--reset` runs their jobs again.
+//! `--reset` runs their jobs again. `ununpack` unpacks a tar in gold into files; it leaves an upload alone that `ununpack_ars` calls
+//! unpacked, and adds rows to the tree only where there are none.
 #![allow(clippy::disallowed_methods, reason = "a stand-in for another program has doors of its own")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a stand-in fails loudly")]
 
 mod agent;
 mod queue;
+mod repository;
 mod scheduler;
 mod schema;
+mod unpack;
 
 use std::path::PathBuf;
 
@@ -36,7 +39,7 @@ enum Mode {
         /// Connection string.
         #[arg(long)]
         database: String,
-        /// The agent: `ununpack`, `sleeper`, or `forker`, which leaves a child behind.
+        /// The agent: `ununpack`; `nomos`, which reads an upload's files; `sleeper`; or `forker`, which leaves a child behind.
         #[arg(long, default_value = "ununpack")]
         agent: String,
         /// How many; all at once.
@@ -62,9 +65,12 @@ pub struct Settings {
     /// The configuration directory, which agents have in their command line.
     #[arg(long, default_value = "/usr/local/etc/fossology")]
     sysconf: PathBuf,
-    /// The repository; files go to `<repository>/localhost/{gold,files}`.
+    /// The repository; files go to `<repository>/<host>/{gold,files}`.
     #[arg(long)]
     repository: PathBuf,
+    /// The hosts, with commas between; each has an equal range of the files' names.
+    #[arg(long, default_value = "localhost")]
+    hosts: String,
     /// How long an agent works.
     #[arg(long, default_value_t = 300)]
     agent_ms: u64,

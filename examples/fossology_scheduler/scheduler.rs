@@ -170,6 +170,7 @@ impl Scheduler {
             settings.agent_ms.to_string(),
             settings.files.to_string(),
             settings.file_bytes.to_string(),
+            settings.hosts.clone(),
         ];
         command.envs(VARIABLES.iter().zip(values)).stdin(Stdio::null()).process_group(0);
         let mut child = command.spawn().expect("an agent can be started");
