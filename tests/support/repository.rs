@@ -78,6 +78,22 @@ impl Repository {
         fs::write(self.config_file(), text).unwrap();
     }
 
+    /// Changes the configuration where it says `from`.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.config_file()).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(self.config_file(), text.replace(from, to)).unwrap();
+    }
+
+    /// Only gold is kept, and checked.
+    pub fn keep_gold_only(&self) {
+        self.reconfigure(
+            "exclude = [\"*.I\"]",
+            "filter = [\"- *.I\", \"+ /*/\", \"+ /*/gold/***\", \"- *\"]",
+        );
+        self.reconfigure("builtin = \"fossology\"", "builtin = \"fossology\"\nfiles = false");
+    }
+
     /// A path in the directory of everything.
     pub fn path(&self, name: &str) -> PathBuf {
         self.fossology.path(name)

@@ -109,6 +109,26 @@ impl Fossology {
         assert!(queued.expect("the stand-in can be started").success());
     }
 
+    /// Stops the scheduler as an operator does, and waits for its end.
+    pub fn stop(&self) {
+        let _ = self.ask("stop", "CLOSE");
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.pid().is_some() {
+            assert!(Instant::now() < until, "the scheduler does not stop:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Queues a job for an upload that is there; gives its `jq_pk`.
+    pub fn queue_for(&self, upload: u32, agent: &str) -> i64 {
+        let sql = format!(
+            "WITH j AS (INSERT INTO job (job_name, job_upload_fk, job_user_fk) VALUES ('{agent}', {upload}, 1) RETURNING job_pk)
+             INSERT INTO jobqueue (jq_job_fk, jq_type, jq_args, jq_end_bits)
+             SELECT job_pk, '{agent}', '{upload}', 0 FROM j RETURNING jq_pk"
+        );
+        self.server.psql(DATABASE, &sql).lines().next().unwrap().parse().expect("a jq_pk")
+    }
+
     /// What the port answers; None: it refuses.
     pub fn ask(&self, command: &str, last: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
