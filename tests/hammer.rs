@@ -145,7 +145,7 @@ async fn files_before_the_database_are_caught_by_the_cross_check() {
     let text = told.as_ref().unwrap_err().to_string();
     assert!(
         text.starts_with(&format!(
-            "cross-check files: {missing} of {rows} rows have no file in the day, and allow_missing is 0: "
+            "cross-check files: {missing} of {rows} rows have no file, and allow_missing is 0: "
         )),
         "{text}"
     );

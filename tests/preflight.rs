@@ -43,7 +43,7 @@ fn a_query_that_the_server_does_not_understand_is_told_before_the_hold() {
     repository.configure(&check("select 'no-such-file' from upload limit 1"));
     let run = repository.daykeep(&["run", NAME]).output().unwrap();
     let told = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(told.contains("cross-check own: 1 of 1 rows have no file in the day"), "{told}");
+    assert!(told.contains("cross-check own: 1 of 1 rows have no file"), "{told}");
     repository.configure(&(check("select 'no-such-file' from upload limit 1") + "allow_missing = 1\n"));
     repository.run();
 }

@@ -2,6 +2,7 @@
 //! [`Failure`] with an exit code (`docs/cli.md`).
 
 mod cancel;
+mod check;
 mod codes;
 mod completions;
 mod config;
@@ -100,6 +101,8 @@ enum Verb {
     Prune(prune::Args),
     /// Set running again what a killed run left paused.
     Release(release::Args),
+    /// Look for the file of every row of the repository as it is now.
+    Check(check::Args),
     /// Have FOSSology unpack again what is missing in `files`.
     Reunpack(reunpack::Args),
     /// Show when the next runs are due.
@@ -152,6 +155,7 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Export(args) => export::perform(&args, session),
         Verb::Prune(args) => prune::perform(&args, session),
         Verb::Release(args) => release::perform(&args, session),
+        Verb::Check(args) => check::perform(&args, session),
         Verb::Reunpack(args) => reunpack::perform(&args, session),
         Verb::Schedule(args) => schedule::perform(&args, session),
         Verb::Config(args) => config::perform(&args, session),

@@ -7,7 +7,7 @@ use crate::{database, tree};
 pub enum Error {
     /// Rows whose files are not in the day.
     #[error(
-        "cross-check {check}: {missing} of {rows} rows have no file in the day, and allow_missing is {allowed}: {}",
+        "cross-check {check}: {missing} of {rows} rows have no file, and allow_missing is {allowed}: {}",
         examples.join("; ")
     )]
     FilesMissing {

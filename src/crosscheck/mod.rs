@@ -76,7 +76,7 @@ pub async fn cross_check(
     let Found { rows: count, missing, examples } = found;
     let (name, allowed) = (check.name.clone(), check.allow_missing);
     if missing == 0 {
-        context.observer.info(format!("cross-check {name}: {count} rows, every file is in the day"));
+        context.observer.info(format!("cross-check {name}: {count} rows, every file is there"));
         return Ok(CheckRecord { name, rows: count, missing, allowed });
     }
     let examples = name_what_is_hurt(check, examples, rows).await?;
@@ -84,7 +84,7 @@ pub async fn cross_check(
         return Err(Error::FilesMissing { check: name, missing, rows: count, allowed, examples });
     }
     context.observer.warn(format!(
-        "cross-check {name}: {missing} of {count} rows have no file in the day, as allow_missing = {allowed} allows: {}",
+        "cross-check {name}: {missing} of {count} rows have no file, as allow_missing = {allowed} allows: {}",
         examples.join("; ")
     ));
     Ok(CheckRecord { name, rows: count, missing, allowed })
