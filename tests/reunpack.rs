@@ -38,9 +38,9 @@ fn files_below(root: &Path) -> BTreeMap<String, PathBuf> {
                 continue;
             }
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            let sha1: String =
-                Sha1::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
-            assert!(name.starts_with(&sha1), "{}: {sha1}", path.display());
+            let sha1 = Sha1::digest(fs::read(&path).unwrap());
+            let named = (0..40).step_by(2).map(|at| u8::from_str_radix(&name[at..at + 2], 16).unwrap());
+            assert!(sha1.iter().copied().eq(named), "{} has another content", path.display());
             found.insert(name, path);
         }
     }
@@ -71,33 +71,48 @@ fn remove_gold_of(repository: &Repository, upload: u32) {
     fs::remove_file(&gold[&name]).expect("the gold is there");
 }
 
-#[test]
-fn what_is_missing_is_unpacked_again_and_jobs_wait_for_it() {
-    let repository = Repository::new(&QUICK, "");
-    let fossology = &repository.fossology;
-    let nothing = repository.json(&["reunpack", "--plan", "--json"]);
-    assert_eq!(nothing["plan"]["missing_files"], 0, "{nothing:#}");
-    assert_eq!(repository.json(&["check", "--json"])["checks"][0]["missing"], 0);
-    fossology.stop();
+/// A repository whose scheduler stands still and whose files are gone.
+struct Hurt {
+    repository: Repository,
+    /// What was in `files`.
+    before: BTreeMap<String, PathBuf>,
+    rows: String,
+    /// Two jobs of upload 1 that have not begun; the second waits for the first.
+    jobs: [i64; 2],
+}
 
-    // Files without gold, a row that nobody needs, a user who has left.
-    psql(
-        &repository,
-        "INSERT INTO pfile (pfile_sha1, pfile_md5, pfile_size) VALUES (repeat('A', 40), repeat('B', 32), 7)",
-    );
-    psql(&repository, "UPDATE upload SET user_fk = 99 WHERE upload_pk = 2");
-    psql(&repository, "DELETE FROM jobdepends; UPDATE job SET job_user_fk = NULL WHERE job_upload_fk = 3");
-    psql(&repository, "UPDATE upload SET user_fk = NULL WHERE upload_pk = 3");
-    remove_gold_of(&repository, 4);
-    let (first, second) = (fossology.queue_for(1, "nomos"), fossology.queue_for(1, "nomos"));
-    // As after a chain of jobs in which the second waits for the first.
-    psql(
-        &repository,
-        &format!("INSERT INTO jobdepends (jdep_jq_fk, jdep_jq_depends_fk) VALUES ({second}, {first})"),
-    );
-    let files = fossology.repository().join("localhost/files");
-    let (before, kept) = (files_below(&files), rows(&repository));
-    fs::remove_dir_all(&files).unwrap();
+impl Hurt {
+    /// There is a row that nobody needs; the users of uploads 2 and 3 have left; upload 4 has no gold either.
+    fn new() -> Self {
+        let repository = Repository::new(&QUICK, "");
+        let fossology = &repository.fossology;
+        let nothing = repository.json(&["reunpack", "--plan", "--json"]);
+        assert_eq!(nothing["plan"]["missing_files"], 0, "{nothing:#}");
+        assert_eq!(repository.json(&["check", "--json"])["checks"][0]["missing"], 0);
+        fossology.stop();
+        psql(
+            &repository,
+            "INSERT INTO pfile (pfile_sha1, pfile_md5, pfile_size) VALUES (repeat('A', 40), repeat('B', 32), 7);
+             UPDATE upload SET user_fk = 99 WHERE upload_pk = 2;
+             UPDATE upload SET user_fk = NULL WHERE upload_pk = 3;
+             UPDATE job SET job_user_fk = NULL WHERE job_upload_fk = 3",
+        );
+        remove_gold_of(&repository, 4);
+        let jobs = [fossology.queue_for(1, "nomos"), fossology.queue_for(1, "nomos")];
+        let [first, second] = jobs;
+        let waits =
+            format!("INSERT INTO jobdepends (jdep_jq_fk, jdep_jq_depends_fk) VALUES ({second}, {first})");
+        psql(&repository, &waits);
+        let files = fossology.repository().join("localhost/files");
+        let (before, rows) = (files_below(&files), rows(&repository));
+        fs::remove_dir_all(&files).unwrap();
+        Self { repository, before, rows, jobs }
+    }
+}
+
+#[test]
+fn a_plan_names_what_is_missing_and_what_it_will_take() {
+    let Hurt { repository, rows: kept, jobs, .. } = Hurt::new();
     let (checked, _) = failing(&repository, &["check", "--json"], 1);
     let error = checked["failed"][0]["error"].as_str().unwrap();
     // Gold of 4 uploads and 17 files; one gold and all files are gone.
@@ -111,8 +126,7 @@ fn what_is_missing_is_unpacked_again_and_jobs_wait_for_it() {
     // 4 uploads of a tar and 3 files, and the row that nobody needs.
     assert_eq!((plan["rows"].as_u64(), plan["missing_files"].as_u64()), (Some(17), Some(17)), "{plan:#}");
     assert_eq!(plan["unneeded_files"], 1, "{plan:#}");
-    let bytes = psql(&repository, "SELECT sum(pfile_size) FROM pfile");
-    assert_eq!(plan["missing_bytes"].to_string(), bytes);
+    assert_eq!(plan["missing_bytes"].to_string(), psql(&repository, "SELECT sum(pfile_size) FROM pfile"));
     assert_eq!(plan["past_jobs"], 4);
     let expected = plan["seconds"].as_f64().expect("the past tells how long it takes");
     let past = "SELECT sum(extract(epoch FROM jq_endtime - jq_starttime)) FROM jobqueue JOIN job ON job_pk = jq_job_fk
@@ -123,9 +137,15 @@ fn what_is_missing_is_unpacked_again_and_jobs_wait_for_it() {
     let missing: Vec<_> = uploads.iter().map(|upload| upload["missing_files"].as_u64().unwrap()).collect();
     let gold: Vec<_> = uploads.iter().map(|upload| upload["gold"]["present"].as_bool().unwrap()).collect();
     assert_eq!((missing, gold), (vec![4, 4, 4, 4], vec![true, true, true, false]));
-    assert_eq!(numbers(&uploads[0]["waiting"]), [first, second]);
+    assert_eq!(numbers(&uploads[0]["waiting"]), jobs);
     assert_eq!(rows(&repository), kept, "a plan changes nothing");
+    assert_eq!(psql(&repository, "SELECT count(*) FROM job WHERE job_name = 'reunpack'"), "0");
+}
 
+#[test]
+fn what_is_missing_is_queued_once_and_jobs_wait_for_it() {
+    let Hurt { repository, before, rows: kept, jobs } = Hurt::new();
+    let fossology = &repository.fossology;
     let queue =
         "SELECT count(*) || ' ' || (SELECT count(*) FROM jobdepends) FROM jobqueue WHERE jq_endtime IS NULL";
     let (queued, _) = failing(&repository, &["reunpack", "--yes", "--json"], 1);
@@ -133,7 +153,7 @@ fn what_is_missing_is_unpacked_again_and_jobs_wait_for_it() {
     assert_eq!((outcome["told"].as_bool(), numbers(&outcome["without_gold"])), (Some(false), vec![4]));
     let made = outcome["queued"].as_array().unwrap();
     assert!(made.len() == 3 && made.iter().all(|one| one["new"] == true), "{outcome:#}");
-    assert_eq!(numbers(&made[0]["waiting"]), [first, second]);
+    assert_eq!(numbers(&made[0]["waiting"]), jobs);
     // Two that waited and three unpack jobs; one dependency that was there and two new ones.
     assert_eq!(psql(&repository, queue), "5 3");
     let users = "SELECT count(*) FROM job JOIN users ON user_pk = job_user_fk WHERE job_name = 'reunpack'";
@@ -148,17 +168,12 @@ fn what_is_missing_is_unpacked_again_and_jobs_wait_for_it() {
     fossology.wait_for("SELECT count(*) FROM jobqueue WHERE jq_endtime IS NULL", "0");
     let bits = "SELECT DISTINCT jq_end_bits FROM jobqueue";
     assert_eq!(psql(&repository, bits), "1", "{}", fossology.log());
-    let order = format!(
-        "SELECT bool_and(waiter.jq_starttime >= unpack.jq_endtime) FROM jobdepends
-         JOIN jobqueue waiter ON waiter.jq_pk = jdep_jq_fk JOIN jobqueue unpack ON unpack.jq_pk = jdep_jq_depends_fk
-         WHERE waiter.jq_pk IN ({first}, {second})"
-    );
-    assert_eq!(psql(&repository, &order), "t");
+    let order = "SELECT count(*), bool_and(waiter.jq_starttime >= unpack.jq_endtime) FROM jobdepends
+                 JOIN jobqueue waiter ON waiter.jq_pk = jdep_jq_fk JOIN jobqueue unpack ON unpack.jq_pk = jdep_jq_depends_fk";
+    assert_eq!(psql(&repository, order), "3|t");
     assert_eq!(rows(&repository), kept, "unpacking again changes no row");
-    let lost: Vec<_> = {
-        let back = files_below(&files);
-        before.keys().filter(|name| !back.contains_key(*name)).cloned().collect()
-    };
+    let back = files_below(&fossology.repository().join("localhost/files"));
+    let lost: Vec<_> = before.keys().filter(|name| !back.contains_key(*name)).collect();
     assert_eq!(lost.len(), 4, "all but those of upload 4 are back: {lost:?}");
 
     let (left, _) = failing(&repository, &["reunpack", "--plan", "--json"], 1);

@@ -38,10 +38,8 @@ pub async fn unpack(
     let has_tree = "SELECT EXISTS (SELECT FROM uploadtree WHERE upload_fk = $1)";
     let has_tree: bool = client.query_one(has_tree, &[&upload]).await.expect("the tree can be read").get(0);
     repository.store(client, &content).await;
-    let root = match has_tree {
-        true => None,
-        false => Some(insert_tree(client, upload, None, gold, "source.tar").await),
-    };
+    let root =
+        if has_tree { None } else { Some(insert_tree(client, upload, None, gold, "source.tar").await) };
     for (name, content) in members(&content) {
         tokio::time::sleep(duration / measures.files.max(1)).await;
         let pfile = repository.store(client, &content).await;

@@ -34,10 +34,8 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let context = session.context();
     let (plan, outcome) = wait_for(async {
         let plan = reunpack::plan(&site, &context).await?;
-        let outcome = match args.yes {
-            true => Some(reunpack::queue(&site, &plan, &args.upload, &context).await?),
-            false => None,
-        };
+        let outcome =
+            if args.yes { Some(reunpack::queue(&site, &plan, &args.upload, &context).await?) } else { None };
         Ok((plan, outcome))
     })?;
     let shown = Shown { plan: &plan, only: &args.upload };
