@@ -1,7 +1,7 @@
 //! Holds a repository as a run does, step by step as its stdin says, so that a test can kill it at any of them.
 //!
-//! `hold_driver hold CONFIG REPOSITORY STATE_DIR` says one JSON line after each step; `guard RECORD` is the guard;
-//! `leftovers STATE_DIR [--force]` is the release by somebody else; `probe CONFIG REPOSITORY` looks.
+//! `hold_driver hold|restore|resume CONFIG REPOSITORY STATE_DIR` says one JSON line after each step; `guard RECORD` is the guard;
+//! `leftovers STATE_DIR [--force]` is the release by somebody else; `give-up STATE_DIR REPOSITORY` forgets; `probe CONFIG REPOSITORY` looks.
 #![allow(clippy::disallowed_methods, reason = "a driver of tests has doors of its own")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a driver fails loudly")]
 #![allow(clippy::print_stdout, reason = "its answers are lines on stdout")]
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use daykeep::clock::SystemClock;
 use daykeep::config::{self, Repository};
 use daykeep::event::{Context, Event, Observer};
-use daykeep::hold::{self, Error, Held, Request};
+use daykeep::hold::{self, Error, Held, Purpose, Request};
 use serde_json::json;
 
 struct Tell;
@@ -49,10 +49,15 @@ async fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["guard", record] => hold::guard(Path::new(record)).await.expect("the record can be read"),
-        ["hold", file, name, state_dir] => {
+        [verb @ ("hold" | "restore" | "resume"), file, name, state_dir] => {
             let guard = std::env::var_os("GUARD").map_or_else(own, PathBuf::from);
-            run(&repository(file, name), Path::new(state_dir), &guard).await;
+            run(verb, &repository(file, name), Path::new(state_dir), &guard).await;
         }
+        ["give-up", state_dir, name] => match hold::give_up(Path::new(state_dir), name).await {
+            Ok(Some(record)) => say(&json!({ "step": "given_up", "stays": record.release.subject() })),
+            Ok(None) => say(&json!({ "step": "done" })),
+            Err(error) => failed(&error),
+        },
         ["leftovers", state_dir, force @ ..] => leftovers(Path::new(state_dir), !force.is_empty()).await,
         ["probe", file, name] => {
             let repository = repository(file, name);
@@ -77,19 +82,26 @@ fn server_of(repository: &Repository) -> Option<&config::Server> {
     repository.database.as_ref().map(|database| &database.server)
 }
 
-async fn run(repository: &Repository, state_dir: &Path, guard: &Path) {
+async fn run(verb: &str, repository: &Repository, state_dir: &Path, guard: &Path) {
     let context = context();
     let mut lines = lines_of_stdin();
     let request = Request {
         repository: &repository.name,
         run: 7,
+        purpose: if verb == "hold" { Purpose::Backup } else { Purpose::Restore },
         hold: &repository.hold,
         server: server_of(repository),
         state_dir,
         guard,
     };
     let outcome = {
-        let pausing = hold::pause(request, &context);
+        let pausing = async {
+            if verb == "resume" {
+                hold::resume(request, &context).await
+            } else {
+                hold::pause(request, &context).await
+            }
+        };
         tokio::pin!(pausing);
         loop {
             tokio::select! {
@@ -120,8 +132,19 @@ async fn run(repository: &Repository, state_dir: &Path, guard: &Path) {
 async fn follow(mut held: Held, lines: &mut tokio::sync::mpsc::UnboundedReceiver<String>) {
     while let Some(line) = lines.recv().await {
         held = match line.as_str() {
-            "release" => {
-                match held.release().await {
+            "keep" => {
+                match held.keep("a restore is half way").await {
+                    Ok(()) => say(&json!({ "step": "kept" })),
+                    Err(error) => failed(&error),
+                }
+                held
+            }
+            "release" | "start" => {
+                let done = match line.as_str() {
+                    "start" => held.release_and_start().await,
+                    _ => held.release().await,
+                };
+                match done {
                     Ok(released) => say(&json!({ "step": "released", "evidence": released.evidence() })),
                     Err(error) => failed(&error),
                 }

@@ -256,6 +256,7 @@ impl Parts {
     async fn pause(&self, server: &config::Server) -> Held {
         let state_dir = self.repository.path("state");
         let request = hold::Request {
+            purpose: hold::Purpose::Backup,
             repository: NAME,
             run: 1,
             hold: &self.configured.hold,

@@ -41,7 +41,9 @@ impl From<hold::Error> for Failure {
         match error {
             hold::Error::File(error) => error.into(),
             hold::Error::Busy { .. } => Self::of(Kind::Busy, &error),
-            hold::Error::Locked { .. } => Self::of(Kind::Locked, &error),
+            hold::Error::Locked { .. } | hold::Error::InUse { .. } | hold::Error::Kept { .. } => {
+                Self::of(Kind::Locked, &error)
+            }
             _ => Self::of(Kind::Failed, &error),
         }
     }

@@ -1,5 +1,6 @@
 //! `daykeep release`
 
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -23,9 +24,16 @@ pub struct Args {
     /// Every repository, whether it is still configured or not.
     #[arg(long, conflicts_with = "repository")]
     all: bool,
-    /// Even when its run lives: the run then fails, because it no longer knows that the repository stands still.
+    /// Even when its run lives: the run then fails, because it no longer knows that the repository stands still. Even when a
+    /// restore is half way: what is started then works on the rows and files of two days.
     #[arg(long)]
     force: bool,
+    /// Forget a hold that can never be released, because what it would start is gone: nothing is started.
+    #[arg(long, conflicts_with_all = ["all", "force"], requires = "repository")]
+    give_up: bool,
+    /// With --give-up: do not ask.
+    #[arg(long, short, requires = "give_up")]
+    yes: bool,
     /// Where the holds are recorded, when that is not where the configuration says.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -34,6 +42,9 @@ pub struct Args {
 /// Releases what was left paused. Whatever is wrong with the configuration, this must work: the records have all it needs.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let state_dir = args.state_dir.clone().unwrap_or_else(|| state_dir(session));
+    if let (Some(name), true) = (&args.repository, args.give_up) {
+        return give_up(name, args.yes, &state_dir, session);
+    }
     let repository = match (&args.repository, args.all) {
         // One that is no longer configured may still be held.
         (Some(name), _) => Some(name.clone()),
@@ -45,6 +56,61 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
         Ok(hold::release_leftovers(&state_dir, repository.as_deref(), args.force, &context).await?)
     })?;
     tell(&leftovers, session)
+}
+
+/// Takes the record away, once somebody has said that it is meant.
+fn give_up(name: &str, yes: bool, state_dir: &Path, session: &Session) -> Result<(), Failure> {
+    let pending = hold::pending(state_dir)?;
+    let held = pending.iter().find(|record| record.repository == name);
+    if let Some(record) = held.filter(|_| !yes) {
+        let what = stays(&record.release);
+        confirm(name, &format!("{name} is held by job {}. The hold is forgotten, and {what}.", record.run))?;
+    }
+    let given_up = wait_for(async { Ok(hold::give_up(state_dir, name).await?) })?;
+    if session.out.json {
+        let document = given_up.as_ref().map(|record| {
+            let stays_paused = record.release.subject();
+            json!({"repository": name, "job": record.run, "since": record.since, "stays_paused": stays_paused})
+        });
+        return session.out.document(&json!({"given_up": document}));
+    }
+    match given_up {
+        Some(record) => session.out.text(&format!(
+            "{name}: the hold of job {} is forgotten; {}\n",
+            record.run,
+            stays(&record.release)
+        )),
+        None => {
+            session.out.say("nothing is held");
+            Ok(())
+        }
+    }
+}
+
+fn stays(plan: &hold::ReleasePlan) -> String {
+    match plan.subject() {
+        Some(what) => format!("{what} stays paused: start it by hand"),
+        None => "nothing was paused by it".to_owned(),
+    }
+}
+
+/// Asks for the repository's name: a habit of typing "y" must not decide this.
+fn confirm(name: &str, question: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            Kind::Usage,
+            "--give-up asks before it acts, and nobody is there to answer",
+        )
+        .hint("--yes answers"));
+    }
+    let mut answer = String::new();
+    // Asked even with --quiet: it is what the command waits for.
+    let asked = write!(anstream::stderr(), "{question}\nType {name} to go on: ")
+        .and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+    match asked {
+        Ok(_) if answer.trim() == name => Ok(()),
+        _ => Err(Failure::new(Kind::Failed, "that is not its name: nothing was done")),
+    }
 }
 
 fn state_dir(session: &Session) -> PathBuf {
@@ -93,12 +159,13 @@ fn tell(leftovers: &[Leftover], session: &Session) -> Result<(), Failure> {
     verdict(leftovers, session.out.json)
 }
 
-fn word_of(outcome: &Outcome) -> (&'static str, Option<&hold::Error>) {
+fn word_of(outcome: &Outcome) -> (&'static str, Option<String>) {
     match outcome {
         Outcome::Released => ("released", None),
         Outcome::InUse => ("in_use", None),
-        Outcome::Waiting(error) => ("waiting", Some(error)),
-        Outcome::Failed(error) => ("failed", Some(error)),
+        Outcome::Kept { reason } => ("kept", Some(reason.clone())),
+        Outcome::Waiting(error) => ("waiting", Some(error.to_string())),
+        Outcome::Failed(error) => ("failed", Some(error.to_string())),
     }
 }
 
@@ -109,7 +176,7 @@ fn as_json(leftover: &Leftover) -> Value {
         "job": leftover.record.run,
         "since": leftover.record.since,
         "outcome": outcome,
-        "error": error.map(ToString::to_string),
+        "error": error,
     })
 }
 
@@ -120,6 +187,7 @@ fn as_line(leftover: &Leftover, session: &Session) -> String {
     match &leftover.outcome {
         Outcome::Released => format!("{held}, released now"),
         Outcome::InUse => format!("{held}, and in use by it: left alone"),
+        Outcome::Kept { reason } => format!("{held}, and stays held: {reason}"),
         Outcome::Waiting(error) => format!("{held}, not released yet: {error}"),
         Outcome::Failed(error) => format!("{held}, NOT RELEASED: {error}"),
     }
@@ -131,8 +199,13 @@ fn verdict(leftovers: &[Leftover], is_json: bool) -> Result<(), Failure> {
     let failure = if is(|outcome| matches!(outcome, Outcome::Failed(_))) {
         Failure::new(Kind::Failed, "a repository could not be released")
             .hint("its guard keeps trying; start the scheduler by hand if that cannot wait")
+            .hint("`daykeep release REPO --give-up` forgets a hold that can never be released")
     } else if is(|outcome| matches!(outcome, Outcome::Waiting(_))) {
         Failure::new(Kind::Failed, "a repository is not released yet").hint("its guard keeps trying")
+    } else if is(|outcome| matches!(outcome, Outcome::Kept { .. })) {
+        Failure::new(Kind::Locked, "a restore that is half way keeps a repository held").hint(
+            "finish it or take it back; --force starts the repository on the rows and files of two days",
+        )
     } else if is(|outcome| matches!(outcome, Outcome::InUse)) {
         Failure::new(Kind::Locked, "a run that lives holds the repository")
             .hint("cancel it (`daykeep cancel JOB`, or ctrl-C where it runs); --force releases under it, and it fails")

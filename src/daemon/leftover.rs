@@ -74,6 +74,10 @@ fn tell(repository: &str, outcome: &Outcome) -> bool {
             tracing::warn!("{repository}: is held by a run of another process");
             true
         }
+        Outcome::Kept { reason } => {
+            tracing::warn!("{repository}: stays held: {reason}");
+            false
+        }
         Outcome::Waiting(error) => {
             tracing::warn!("{repository}: is still held, somebody is releasing it: {error}");
             true

@@ -14,8 +14,14 @@ use crate::config;
 pub(super) enum Before {
     /// It runs: it is to be paused, and released by this plan.
     Running(ReleasePlan),
-    /// An operator has stopped it, as the sentence tells: nothing is paused and nothing will be started.
-    Stopped(String),
+    /// It does not run: an operator has stopped it, or (for a restore) it is gone. Nothing is paused, and nothing will be started unless
+    /// somebody asks for that.
+    Stopped {
+        /// What was seen.
+        why: String,
+        /// How it would be started.
+        start: ReleasePlan,
+    },
 }
 
 /// One look at whether the repository is idle.
@@ -61,13 +67,21 @@ pub(super) fn adapter_of(request: &Request<'_>, token: &str) -> Result<Box<dyn A
     Ok(match &request.hold.adapter {
         config::Adapter::Fossology(settings) => {
             let server = needs_server("fossology")?;
-            Box::new(Fossology::new(repository, settings.clone(), server, request.hold.drain))
+            Box::new(Fossology::new(
+                repository,
+                settings.clone(),
+                server,
+                request.hold.drain,
+                request.purpose,
+            ))
         }
-        config::Adapter::Systemd(settings) => Box::new(Systemd::new(settings.clone(), token.to_owned())),
+        config::Adapter::Systemd(settings) => {
+            Box::new(Systemd::new(settings.clone(), token.to_owned(), request.purpose))
+        }
         config::Adapter::Command(settings) => {
-            Box::new(CommandAdapter::new(settings.clone(), token.to_owned()))
+            Box::new(CommandAdapter::new(settings.clone(), token.to_owned(), request.purpose))
         }
-        config::Adapter::Http(settings) => Box::new(Http::new(settings.clone())?),
-        config::Adapter::None => Box::new(Nothing::new(request.server.cloned())),
+        config::Adapter::Http(settings) => Box::new(Http::new(settings.clone(), request.purpose)?),
+        config::Adapter::None => Box::new(Nothing::new(request.server.cloned(), request.purpose)),
     })
 }

@@ -1,14 +1,15 @@
 //! The adapter `command`: plain commands pause, prove and release.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
 use super::adapter::{Adapter, Before, Proof};
 use super::plan::{ReleasePlan, TOKEN_VARIABLE};
+use super::{Error, Purpose};
 use crate::config::CommandHold;
 use crate::process::{self, Program};
 
@@ -16,11 +17,14 @@ pub(super) struct CommandAdapter {
     settings: CommandHold,
     token: String,
     before: Option<bool>,
+    purpose: Purpose,
+    /// Seen by a restore: the program that would have to answer is not on this machine any more.
+    gone: bool,
 }
 
 impl CommandAdapter {
-    pub(super) fn new(settings: CommandHold, token: String) -> Self {
-        Self { settings, token, before: None }
+    pub(super) fn new(settings: CommandHold, token: String, purpose: Purpose) -> Self {
+        Self { settings, token, before: None, purpose, gone: false }
     }
 
     fn program(&self, argv: &[String]) -> Program {
@@ -28,6 +32,16 @@ impl CommandAdapter {
     }
 
     async fn look_now(&mut self) -> Result<Before, Error> {
+        let release = ReleasePlan::Command(Release {
+            argv: self.settings.release.clone(),
+            is_running: self.settings.is_running.clone(),
+            timeout: self.settings.timeout,
+        });
+        let first = self.settings.is_running.as_ref().unwrap_or(&self.settings.pause).first();
+        if let Some(gone) = first.filter(|name| self.purpose == Purpose::Restore && !is_there(name)) {
+            (self.before, self.gone) = (Some(false), true);
+            return Ok(Before::Stopped { why: format!("{gone} is not on this machine"), start: release });
+        }
         let runs = match &self.settings.is_running {
             Some(argv) => asks(&self.program(argv), "cannot ask whether the application runs").await?.is_ok(),
             None => true,
@@ -35,17 +49,14 @@ impl CommandAdapter {
         self.before = Some(runs);
         if !runs {
             let argv = self.settings.is_running.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
-            return Ok(Before::Stopped(format!("`{argv}` told that the application did not run")));
+            let why = format!("`{argv}` told that the application did not run");
+            return Ok(Before::Stopped { why, start: release });
         }
-        Ok(Before::Running(ReleasePlan::Command(Release {
-            argv: self.settings.release.clone(),
-            is_running: self.settings.is_running.clone(),
-            timeout: self.settings.timeout,
-        })))
+        Ok(Before::Running(release))
     }
 
     async fn prove_now(&self) -> Result<Proof, Error> {
-        let Some(argv) = &self.settings.prove else {
+        let Some(argv) = self.settings.prove.as_ref().filter(|_| !self.gone) else {
             let paused = format!("`{}` exited with 0", self.settings.pause.join(" "));
             return Ok(Proof::Idle(if self.before == Some(true) { vec![paused] } else { Vec::new() }));
         };
@@ -54,6 +65,19 @@ impl CommandAdapter {
             Err(refused) => Ok(Proof::Busy(vec![refused.to_string()])),
         }
     }
+}
+
+/// Whether a command can be started at all.
+pub(super) fn is_there(name: &str) -> bool {
+    if name.contains('/') {
+        return is_program(Path::new(name));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| is_program(&directory.join(name)))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 /// A command whose exit status is its answer: `Ok(Err(..))` is a no, with what it said.
@@ -126,6 +150,11 @@ impl Release {
             .run_service()
             .await
             .map_err(|source| Error::Command { doing: "cannot release the application", source })
+    }
+
+    /// What it releases.
+    pub(super) fn subject(&self) -> String {
+        format!("what `{}` starts", self.argv.join(" "))
     }
 
     pub(super) fn limit(&self) -> Duration {

@@ -93,6 +93,41 @@ pub enum Error {
         /// Since when.
         since: Timestamp,
     },
+    /// A restore that is half way keeps it held.
+    #[error("{repository} stays held since {since}: {reason}")]
+    Kept {
+        /// The repository.
+        repository: String,
+        /// Since when.
+        since: Timestamp,
+        /// What it waits for, and how that is ended.
+        reason: String,
+    },
+    /// A living process holds it.
+    #[error("{repository} is held by job {run} (process {pid}), which lives")]
+    InUse {
+        /// The repository.
+        repository: String,
+        /// Its job.
+        run: u64,
+        /// Its process.
+        pid: i32,
+    },
+    /// The configuration has changed while a restore kept the repository held.
+    #[error(
+        "{repository} was paused by hold.{was}, and the configuration says hold.{now}: set it back for as long as the restore is not          finished, or run `daykeep release {repository} --force`, which starts the repository as it is"
+    )]
+    OtherAdapter {
+        /// The repository.
+        repository: String,
+        /// The adapter of the record.
+        was: String,
+        /// That of the configuration.
+        now: &'static str,
+    },
+    /// A backup's hold cannot outlive its run.
+    #[error("only the hold of a restore can outlive it")]
+    NotForKeeps,
     /// Somebody is pausing or releasing at this moment.
     #[error("somebody else is pausing or releasing the repository right now (lock {})", path.display())]
     Locked {
@@ -168,6 +203,8 @@ pub enum Error {
         url: String,
         /// What went wrong, without headers.
         reason: String,
+        /// Nothing listens there.
+        absent: bool,
     },
     /// A command failed.
     #[error("{doing}: {source}")]
@@ -211,4 +248,11 @@ pub enum Error {
     /// Processes.
     #[error(transparent)]
     Process(#[from] process::Error),
+}
+
+impl Error {
+    /// Whether a proof asked for a database that is not there at all.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Database { source } if source.is_absence())
+    }
 }

@@ -3,23 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::adapter::{Adapter, Before, Proof, adapter_of};
-use super::guard::{Guard, start_detached};
-use super::leftover::perform;
-use super::live::Live;
+use super::ours::{LOCK_PATIENCE, Ours, later, token};
 use super::plan::ReleasePlan;
 use super::record::{HoldRecord, Lock, Phase, path_of};
-use super::{Error, Request};
+use super::{Error, Purpose, Request};
 use crate::clock::Clock;
 use crate::config::OnBusy;
 use crate::event::{Context, Event, Notices as _};
 use crate::manifest::{HoldEvidence, Released, Still};
 use crate::{fs, process};
 
-/// How long a lock that another one has is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// How often idleness is looked for, at first and at most.
 const PROVE_EVERY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How long killed agents may take to be gone.
@@ -32,19 +26,14 @@ pub struct Held {
     evidence: HoldEvidence,
     idle_since: Duration,
     paused_since: Duration,
-    max: Duration,
+    max: Option<Duration>,
     context: Context,
+    /// It runs, and has to be paused.
+    pauses: bool,
+    /// How it would be started although it was found stopped.
+    start: ReleasePlan,
+    /// None: nothing has to be released.
     ours: Option<Ours>,
-}
-
-/// What only a hold that pauses has.
-struct Ours {
-    guard: Guard,
-    record: HoldRecord,
-    path: PathBuf,
-    _live: Live,
-    /// The record is gone.
-    over: bool,
 }
 
 /// The repository has been released.
@@ -72,24 +61,75 @@ impl std::fmt::Debug for Held {
 
 /// Pauses the repository and proves that it is idle, or leaves it as it was.
 ///
-/// Tells [`Event::Held`] when it is.
+/// Tells [`Event::Held`] when it is. What was found stopped is not paused, and [`Held::release`] does not start it.
 ///
 /// # Errors
-/// [`Error::Busy`] when work still goes on after `drain` and `on_busy` is `skip`: the run is to be marked skipped. Any other
-/// error fails the run. Whatever was paused has been released, or its guard does it as soon as it can be done, which
-/// the error says.
+/// [`Error::Busy`] when work still goes on after `drain` and `on_busy` is `skip`: the run is to be marked skipped.
+/// [`Error::Kept`] when a restore is half way. Any other error fails the run. Whatever was paused has been released, or its guard does it
+/// as soon as it can be done, which the error says.
 pub async fn pause(request: Request<'_>, context: &Context) -> Result<Held, Error> {
+    let (path, lock) = enter(&request).await?;
+    match HoldRecord::read(&path)? {
+        Some(left) if left.is_pending() => return Err(unreleased(left)),
+        Some(_) => fs::remove_file_durable(&path)?,
+        None => {}
+    }
+    begin(request, path, lock, None, context).await
+}
+
+/// Takes over what a restore that was killed has kept held: its release becomes this run's, idleness is proven again, and it stays kept
+/// ([`Held::keep`]). What somebody has started meanwhile is paused again. If nothing is kept (somebody released it by force), the
+/// repository is paused anew, and is not kept.
+///
+/// # Errors
+/// [`Error::InUse`] when its run lives, [`Error::OtherAdapter`] when the configuration has another adapter now, and all
+/// that [`pause`] fails with. A hold that was kept is kept after an error, too.
+pub async fn resume(request: Request<'_>, context: &Context) -> Result<Held, Error> {
+    let (path, lock) = enter(&request).await?;
+    let older = match HoldRecord::read(&path)? {
+        Some(left) if left.is_in_use()? => {
+            return Err(Error::InUse { repository: left.repository, run: left.run, pid: left.holder.pid });
+        }
+        Some(left) if left.is_pending() && left.keep.is_some() => Some(left),
+        Some(left) if left.is_pending() => return Err(unreleased(left)),
+        Some(_) => {
+            fs::remove_file_durable(&path)?;
+            None
+        }
+        None => None,
+    };
+    begin(request, path, lock, older, context).await
+}
+
+async fn enter(request: &Request<'_>) -> Result<(PathBuf, Lock), Error> {
     let path = path_of(request.state_dir, request.repository);
     fs::create_dir_durable(fs::parent_of(&path))?;
     let lock = Lock::take(&path, LOCK_PATIENCE).await?;
-    if let Some(left) = HoldRecord::read(&path)? {
-        if left.is_pending() {
-            return Err(Error::Unreleased { repository: left.repository, run: left.run, since: left.since });
-        }
-        fs::remove_file_durable(&path)?;
+    Ok((path, lock))
+}
+
+fn unreleased(left: HoldRecord) -> Error {
+    let HoldRecord { repository, run, since, keep, .. } = left;
+    match keep {
+        Some(reason) => Error::Kept { repository, since, reason },
+        None => Error::Unreleased { repository, run, since },
     }
+}
+
+/// Steps 1 to 6 of the crash argument, with the lock held.
+async fn begin(
+    request: Request<'_>,
+    path: PathBuf,
+    lock: Lock,
+    older: Option<HoldRecord>,
+    context: &Context,
+) -> Result<Held, Error> {
     let token = token(request.run)?;
     let mut adapter = adapter_of(&request, &token)?;
+    if let Some(older) = older.as_ref().filter(|older| older.adapter != adapter.name()) {
+        let (repository, was) = (older.repository.clone(), older.adapter.clone());
+        return Err(Error::OtherAdapter { repository, was, now: adapter.name() });
+    }
     let before = cancellable(context, adapter.look()).await?;
     let paused_since = context.clock.monotonic();
     let evidence = HoldEvidence {
@@ -107,72 +147,82 @@ pub async fn pause(request: Request<'_>, context: &Context) -> Result<Held, Erro
         evidence,
         idle_since: paused_since,
         paused_since,
-        max: request.hold.max,
+        max: request.purpose.is_limited().then_some(request.hold.max),
         context: context.clone(),
+        pauses: false,
+        start: ReleasePlan::Nothing,
         ours: None,
     };
-    match before {
-        Before::Stopped(why) => held.evidence.proofs.push(format!("{why}; nothing was paused")),
-        Before::Running(ReleasePlan::Nothing) => {}
-        Before::Running(plan) => {
-            let record = record_of(&request, &held, token, plan)?;
-            held.ours = Some(Ours::begin(record, path, &request).await?);
-        }
+    let plan = held.meet(before, older.as_ref());
+    if plan != ReleasePlan::Nothing || request.purpose == Purpose::Restore {
+        let record = held.record(&request, token, plan, older)?;
+        held.ours = Some(Ours::begin(record, path, &request).await?);
     }
     held.stop(lock, &request).await
 }
 
-impl Ours {
-    /// Record and guard, before anything is paused.
-    async fn begin(record: HoldRecord, path: PathBuf, request: &Request<'_>) -> Result<Self, Error> {
-        let live = Live::new(&record.token);
-        record.write(&path)?;
-        match Guard::start(request.guard, &path).await {
-            Ok(guard) => Ok(Self { guard, record, path, _live: live, over: false }),
-            Err(error) => {
-                fs::remove_file_durable(&path)?;
-                Err(error)
+impl Held {
+    /// Notes what was found, and tells how it is to be released.
+    fn meet(&mut self, before: Before, older: Option<&HoldRecord>) -> ReleasePlan {
+        let left = older.map_or(ReleasePlan::Nothing, |older| older.release.clone());
+        let since = older.map(|older| format!("paused since {} for job {}", older.since, older.run));
+        match (before, since) {
+            (Before::Stopped { why, start }, since) => {
+                let taken = since.filter(|_| left != ReleasePlan::Nothing);
+                self.evidence.paused_by_us = taken.is_some();
+                let paused = taken.unwrap_or_else(|| "nothing was paused".to_owned());
+                self.evidence.proofs.push(format!("{why}; {paused}"));
+                self.start = start;
+                left
+            }
+            (Before::Running(ReleasePlan::Nothing), _) => left,
+            (Before::Running(plan), since) => {
+                if since.is_some() {
+                    let sentence = "it was started while the restore was half way, and is paused again";
+                    self.context.observer.warn(format!("{}: {sentence}", self.repository));
+                    self.evidence.proofs.push(sentence.to_owned());
+                }
+                self.pauses = true;
+                plan.after(left)
             }
         }
     }
 
-    /// Step 4. When it fails nothing was paused, and nothing is to be released: FOSSology's release would stop what runs.
-    async fn announce_pause(&mut self) -> Result<(), Error> {
-        self.record.phase = Phase::Pausing;
-        let announced = match self.record.write(&self.path) {
-            Ok(()) => self.guard.tell("pausing").await.map_err(|source| Error::GuardDied { source }),
-            Err(error) => Err(error),
+    fn record(
+        &self,
+        request: &Request<'_>,
+        token: String,
+        release: ReleasePlan,
+        older: Option<HoldRecord>,
+    ) -> Result<HoldRecord, Error> {
+        let pausing_limit =
+            request.hold.drain + KILL_PATIENCE + self.adapter.pause_limit() * 2 + LOCK_PATIENCE;
+        let now = self.evidence.paused_at;
+        let (phase, since, keep) = match older {
+            Some(older) => (older.phase, older.since, older.keep),
+            None => (Phase::Intent, now, None),
         };
-        if announced.is_err() {
-            self.record.phase = Phase::Intent;
-        }
-        announced
+        Ok(HoldRecord {
+            format: HoldRecord::format(),
+            repository: request.repository.to_owned(),
+            run: request.run,
+            token,
+            adapter: self.adapter.name().to_owned(),
+            phase,
+            since,
+            holder: process::Identity::own()?,
+            guard: request.guard.to_owned(),
+            pausing_limit,
+            max: self.max,
+            deadline: self.max.map(|max| later(now, pausing_limit + max)),
+            keep,
+            left: false,
+            release,
+            attempts: 0,
+            last_error: None,
+        })
     }
 
-    /// Another guard, in the place of one that was killed.
-    async fn replace_guard(&mut self, request: &Request<'_>) -> Result<(), Error> {
-        let mut guard = Guard::start(request.guard, &self.path).await?;
-        guard.tell("idle").await.map_err(|source| Error::GuardDied { source })?;
-        self.guard = guard;
-        Ok(())
-    }
-
-    /// What the record says now, if it is still this hold's and nobody else has released it.
-    fn still_ours(&self) -> Result<(), Error> {
-        match HoldRecord::read(&self.path)? {
-            Some(record) if record.token == self.record.token => match record.phase {
-                Phase::Released { by, at } => Err(Error::ReleasedByGuard { by, at }),
-                Phase::Releasing { releasing_since: since } => {
-                    Err(Error::ReleasedByGuard { by: "somebody else".to_owned(), at: since })
-                }
-                _ => Ok(()),
-            },
-            _ => Err(Error::ReleasedByGuard { by: "somebody else".to_owned(), at: self.record.since }),
-        }
-    }
-}
-
-impl Held {
     /// Steps 4 to 6 of the crash argument.
     async fn stop(mut self, lock: Lock, request: &Request<'_>) -> Result<Self, Error> {
         let paused = self.ask_for_pause().await;
@@ -193,6 +243,8 @@ impl Held {
     async fn ask_for_pause(&mut self) -> Result<(), Error> {
         if let Some(ours) = &mut self.ours {
             ours.announce_pause().await?;
+        }
+        if self.pauses {
             self.evidence.paused_by_us = true;
             self.evidence.paused_at = self.context.clock.now();
             self.paused_since = self.context.clock.monotonic();
@@ -271,12 +323,7 @@ impl Held {
         self.idle_since = self.context.clock.monotonic();
         self.evidence.idle_at = self.context.clock.now();
         let Some(ours) = &mut self.ours else { return Ok(()) };
-        let _lock = Lock::take(&ours.path, LOCK_PATIENCE).await?;
-        ours.still_ours()?;
-        ours.record.phase = Phase::Paused { idle_at: self.evidence.idle_at };
-        ours.record.deadline = later(self.evidence.idle_at, self.max);
-        ours.record.write(&ours.path)?;
-        if ours.guard.tell("idle").await.is_err() && ours.replace_guard(request).await.is_err() {
+        if !ours.note_idle(self.evidence.idle_at, request).await? {
             let sentence = "the guard of the hold is gone: if this run is killed now, only `daykeep release` or the next start \
                             releases the repository";
             self.context.observer.warn(sentence);
@@ -284,12 +331,15 @@ impl Held {
         Ok(())
     }
 
-    /// The hold failed: what was paused is released, by the guard if it takes long.
+    /// The hold failed: what was paused is released, by the guard if it takes long, unless it is kept.
     async fn undo(mut self, first: Error) -> Error {
         let Some(mut ours) = self.ours.take() else { return first };
+        if ours.record.keep.is_some() {
+            return kept_after(first);
+        }
         let after = match ours.release(&self.context).await {
             Ok(()) => {
-                ours.guard.dismiss().await;
+                ours.dismiss_guard().await;
                 self.tell_released();
                 return first;
             }
@@ -324,13 +374,14 @@ impl Held {
         &self.evidence
     }
 
-    /// How much of `hold.max` is left.
+    /// How much of `hold.max` is left; for a restore, which has none, [`Duration::MAX`].
     #[must_use]
     pub fn remaining(&self, clock: &dyn Clock) -> Duration {
-        self.max.saturating_sub(clock.monotonic().saturating_sub(self.idle_since))
+        let Some(max) = self.max else { return Duration::MAX };
+        max.saturating_sub(clock.monotonic().saturating_sub(self.idle_since))
     }
 
-    /// Returns when `hold.max` has passed.
+    /// Returns when `hold.max` has passed; for a restore, never.
     pub async fn expired(&self) {
         loop {
             let left = self.remaining(self.context.clock.as_ref());
@@ -359,6 +410,31 @@ impl Held {
         }
     }
 
+    /// From now on the repository stays held even if this run ends, however it ends, until a run takes it over ([`resume`]) and releases
+    /// it, or a person does it by force. `reason` says what waits, and by which commands it is ended. It is on the disk when this returns.
+    ///
+    /// # Errors
+    /// It cannot be written down, or somebody has released the repository; or this hold is not a restore's.
+    pub async fn keep(&mut self, reason: &str) -> Result<(), Error> {
+        match &mut self.ours {
+            Some(ours) if self.max.is_none() => ours.keep(reason).await,
+            _ => Err(Error::NotForKeeps),
+        }
+    }
+
+    /// Releases the repository, and starts what was found stopped at the beginning, too. Tells [`Event::Released`].
+    ///
+    /// # Errors
+    /// As [`Held::release`].
+    pub async fn release_and_start(mut self) -> Result<ReleasedHold, Error> {
+        let start = std::mem::replace(&mut self.start, ReleasePlan::Nothing);
+        if let Some(ours) = self.ours.as_mut().filter(|ours| ours.record.release == ReleasePlan::Nothing) {
+            // With the phase, before it is performed.
+            ours.record.release = start;
+        }
+        self.release().await
+    }
+
     /// Releases the repository. Tells [`Event::Released`].
     ///
     /// # Errors
@@ -367,7 +443,7 @@ impl Held {
     pub async fn release(mut self) -> Result<ReleasedHold, Error> {
         if let Some(mut ours) = self.ours.take() {
             ours.release(&self.context).await?;
-            ours.guard.dismiss().await;
+            ours.dismiss_guard().await;
         }
         self.tell_released();
         let now = self.context.clock.monotonic();
@@ -377,80 +453,14 @@ impl Held {
     }
 }
 
-impl Ours {
-    /// Step 8. The guard sees the record's end, or its pipe's, and goes.
-    async fn release(&mut self, context: &Context) -> Result<(), Error> {
-        let _lock = Lock::take(&self.path, self.record.release.limit() + LOCK_PATIENCE).await?;
-        if let Err(gone) = self.still_ours() {
-            // The record of a release by somebody else has told what it was kept for.
-            self.forget_released()?;
-            return Err(gone);
+/// What goes wrong with a hold that is kept leaves it as it is.
+fn kept_after(first: Error) -> Error {
+    match first {
+        Error::Busy { repository, drain, what, .. } => {
+            Error::Busy { repository, drain, what, after: "; it stays held".to_owned() }
         }
-        perform(&self.path, &mut self.record, context.clock.now()).await?;
-        self.over = true;
-        Ok(())
+        first => first,
     }
-
-    fn forget_released(&self) -> Result<(), Error> {
-        match HoldRecord::read(&self.path)? {
-            Some(record) if record.token == self.record.token && !record.is_pending() => {
-                Ok(fs::remove_file_durable(&self.path)?)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Ours {
-    /// The guard releases now, from the end of its pipe. One that was killed gets a successor: in a daemon that lives on, nobody else would
-    /// come before the next run.
-    fn drop(&mut self) {
-        // Where no runtime is left nothing can be started, and to try would panic.
-        let may_start = tokio::runtime::Handle::try_current().is_ok();
-        if !self.over && may_start && !self.guard.is_running() {
-            // Without one, the next start or `daykeep release` does it: the record is there.
-            let _ = start_detached(&self.record, &self.path);
-        }
-    }
-}
-
-fn record_of(
-    request: &Request<'_>,
-    held: &Held,
-    token: String,
-    release: ReleasePlan,
-) -> Result<HoldRecord, Error> {
-    let pausing_limit = request.hold.drain + KILL_PATIENCE + held.adapter.pause_limit() * 2 + LOCK_PATIENCE;
-    let since = held.evidence.paused_at;
-    Ok(HoldRecord {
-        format: HoldRecord::format(),
-        repository: request.repository.to_owned(),
-        run: request.run,
-        token,
-        adapter: held.adapter.name().to_owned(),
-        phase: Phase::Intent,
-        since,
-        holder: process::Identity::own()?,
-        guard: request.guard.to_owned(),
-        pausing_limit,
-        max: request.hold.max,
-        deadline: later(since, pausing_limit + request.hold.max),
-        release,
-        attempts: 0,
-        last_error: None,
-    })
-}
-
-/// Unlike that of any other hold: which process, on which boot, and a number of its own.
-fn token(run: u64) -> Result<String, Error> {
-    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let own = process::Identity::own()?;
-    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    Ok(format!("{}-{}-{}-{run}-{count}", own.boot, own.pid, own.started))
-}
-
-fn later(from: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| from.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
 
 async fn cancellable<T>(

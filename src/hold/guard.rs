@@ -162,10 +162,10 @@ async fn watch(record: &HoldRecord, lines: &mut Lines<BufReader<pipe::Receiver>>
                 let why = format!("the guard, when the repository had not become idle within {seconds}s");
                 now.checked_add(record.pausing_limit).map(|until| (until, why))
             }
-            Word::Idle => {
-                let why = format!("the guard, when hold.max ({}s) had passed", record.max.as_secs_f64());
-                now.checked_add(record.max).map(|until| (until, why))
-            }
+            Word::Idle => record.max.and_then(|max| {
+                let why = format!("the guard, when hold.max ({}s) had passed", max.as_secs_f64());
+                now.checked_add(max).map(|until| (until, why))
+            }),
         };
     }
 }
@@ -232,6 +232,10 @@ async fn try_release(
         other => other?,
     };
     match HoldRecord::read(path)? {
+        Some(HoldRecord { token, keep: Some(reason), .. }) if token == seen.token => {
+            say(seen, &format!("stays held: {reason}"));
+            Ok(Done::NothingLeft)
+        }
         Some(mut record) if record.token == seen.token && record.is_pending() => {
             match reason {
                 Reason::RunEnded => perform(path, &mut record, clock.now()).await?,

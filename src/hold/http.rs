@@ -12,9 +12,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Error;
 use super::adapter::{Adapter, Before, Proof};
 use super::plan::{Attempt, ReleasePlan};
+use super::{Error, Purpose};
 use crate::config::{HttpHold, Secret};
 use crate::fs;
 
@@ -32,7 +32,7 @@ struct Switch {
 
 impl Switch {
     fn failed(&self, method: &'static str, reason: impl Into<String>) -> Error {
-        Error::Http { method, url: self.url.clone(), reason: reason.into() }
+        Error::Http { method, url: self.url.clone(), reason: reason.into(), absent: false }
     }
 
     fn client(&self) -> Result<reqwest::Client, Error> {
@@ -83,7 +83,12 @@ impl Switch {
         method: &'static str,
         answer: Result<reqwest::Response, reqwest::Error>,
     ) -> Result<String, Error> {
-        let answer = answer.map_err(|error| self.failed(method, cause_of(&error)))?;
+        let answer = answer.map_err(|error| Error::Http {
+            method,
+            url: self.url.clone(),
+            reason: cause_of(&error),
+            absent: error.is_connect() && !error.is_timeout(),
+        })?;
         let status = answer.status();
         let body = answer.text().await.map_err(|error| self.failed(method, cause_of(&error)))?;
         if status.is_success() {
@@ -123,36 +128,50 @@ pub(super) struct Http {
     pause: Value,
     release: Value,
     paused: Value,
+    purpose: Purpose,
 }
 
 impl Http {
-    pub(super) fn new(settings: HttpHold) -> Result<Self, Error> {
+    pub(super) fn new(settings: HttpHold, purpose: Purpose) -> Result<Self, Error> {
         let HttpHold { url, pause, release, field, headers, timeout } = settings;
         let switch = Switch { url, field, headers, timeout };
         let paused = switch.word_of(&pause)?;
         switch.word_of(&release)?;
-        Ok(Self { switch, pause, release, paused })
+        Ok(Self { switch, pause, release, paused, purpose })
     }
 
     async fn look_now(&mut self) -> Result<Before, Error> {
-        let word = self.switch.read().await?;
+        let release = ReleasePlan::Http(Release {
+            switch: self.switch.clone(),
+            document: self.release.clone(),
+            paused: self.paused.clone(),
+        });
+        let word = match self.switch.read().await {
+            Err(Error::Http { absent: true, reason, .. }) if self.purpose == Purpose::Restore => {
+                let why = format!("{} cannot be reached ({reason})", self.switch.url);
+                return Ok(Before::Stopped { why, start: release });
+            }
+            word => word?,
+        };
         if word == self.paused {
-            return Ok(Before::Stopped(format!("{} already showed {word}", self.switch.url)));
+            let why = format!("{} already showed {word}", self.switch.url);
+            return Ok(Before::Stopped { why, start: release });
         }
         if word != self.switch.word_of(&self.release)? {
             // Some other maintenance, stricter perhaps than the pause: it is neither to be weakened now nor ended later.
             let answer = format!("{word}, which neither pauses nor releases");
             return Err(Error::Answer { what: self.switch.url.clone(), answer });
         }
-        Ok(Before::Running(ReleasePlan::Http(Release {
-            switch: self.switch.clone(),
-            document: self.release.clone(),
-            paused: self.paused.clone(),
-        })))
+        Ok(Before::Running(release))
     }
 
     async fn prove_now(&self) -> Result<Proof, Error> {
-        let word = self.switch.read().await?;
+        let word = match self.switch.read().await {
+            Err(Error::Http { absent: true, .. }) if self.purpose == Purpose::Restore => {
+                return Ok(Proof::Idle(vec![format!("nothing answers at {}", self.switch.url)]));
+            }
+            word => word?,
+        };
         let sentence = format!("{} shows {word}", self.switch.url);
         Ok(if word == self.paused { Proof::Idle(vec![sentence]) } else { Proof::Busy(vec![sentence]) })
     }
@@ -216,6 +235,11 @@ impl Release {
             return Err(Error::Answer { what, answer: format!("it still shows {word} after the release") });
         }
         Ok(())
+    }
+
+    /// What it turns back.
+    pub(super) fn subject(&self) -> String {
+        format!("the switch {}", self.switch.url)
     }
 
     pub(super) fn limit(&self) -> Duration {

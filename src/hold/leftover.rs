@@ -15,6 +15,9 @@ use crate::fs;
 /// How long somebody else who is releasing is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a guard that is trying to release is waited for by whoever gives up: its tries have pauses between them.
+const GIVE_UP_PATIENCE: Duration = Duration::from_secs(30);
+
 /// A hold that was found, and what became of it.
 #[derive(Debug)]
 pub struct Leftover {
@@ -31,6 +34,11 @@ pub enum Outcome {
     Released,
     /// Its run lives and may be using it; it was left alone.
     InUse,
+    /// A restore is half way: it was left alone.
+    Kept {
+        /// What waits, and how that is ended.
+        reason: String,
+    },
     /// It cannot be released yet, or somebody else is releasing it; a guard keeps trying.
     Waiting(Error),
     /// The release failed; the record is kept and a guard keeps trying.
@@ -39,7 +47,7 @@ pub enum Outcome {
 
 /// Performs the releases that records ask for: of one repository, or of all. Nothing to do is an empty list.
 ///
-/// With `force` a hold is released even though its run lives; the run learns that its freeze is void.
+/// With `force` a hold is released even though its run lives, or a restore keeps it; the run learns that its freeze is void.
 ///
 /// # Errors
 /// A record cannot be read; the others have been released all the same. A release that fails is in its [`Outcome`].
@@ -75,6 +83,25 @@ pub fn pending(state_dir: &Path) -> Result<Vec<HoldRecord>, Error> {
     Ok(records)
 }
 
+/// Takes the record of a hold away without releasing it: for one that can never be released, because what it would start is gone. What it
+/// holds stays paused. None: nothing is held.
+///
+/// # Errors
+/// [`Error::InUse`]: its run lives. [`Error::Locked`]: somebody is releasing it at this moment.
+pub async fn give_up(state_dir: &Path, repository: &str) -> Result<Option<HoldRecord>, Error> {
+    let path = path_of(state_dir, repository);
+    if !fs::exists(&path)? {
+        return Ok(None);
+    }
+    let _lock = Lock::take(&path, GIVE_UP_PATIENCE).await?;
+    let Some(record) = HoldRecord::read(&path)? else { return Ok(None) };
+    if record.is_in_use()? {
+        return Err(Error::InUse { repository: record.repository, run: record.run, pid: record.holder.pid });
+    }
+    fs::remove_file_durable(&path)?;
+    Ok(record.is_pending().then_some(record))
+}
+
 fn wanted(state_dir: &Path, repository: Option<&str>) -> Result<Vec<PathBuf>, Error> {
     match repository {
         Some(name) => {
@@ -99,6 +126,9 @@ async fn release_one(path: &Path, force: bool, context: &Context) -> Result<Opti
     };
     // Another one may have been quicker.
     let Some(mut record) = HoldRecord::read(path)? else { return Ok(None) };
+    if let Some(reason) = record.keep.clone().filter(|_| !force) {
+        return Ok(Some(Leftover { record, outcome: Outcome::Kept { reason } }));
+    }
     if !record.is_pending() {
         if !record.holder.is_alive()? {
             fs::remove_file_durable(path)?;
@@ -159,6 +189,7 @@ async fn perform_release(path: &Path, record: &mut HoldRecord, now: Timestamp) -
     };
     if begun.is_none() {
         record.phase = Phase::Releasing { releasing_since: now };
+        record.keep = None;
         // A full disk must not keep the repository held: without this the release is only begun once more after a crash.
         let _ = record.write(path);
     }

@@ -29,6 +29,20 @@
 //! learns that its freeze is void. If the run hangs with the lock in its hands for longer than its step may take, the
 //! guard kills it: that the repository is released comes before everything else.
 //!
+//! A restore's hold has no limit for the whole, since nobody can tell how long a restore takes; a run that is alive and hangs is a
+//! person's to end. It has a record and a guard even when nothing had to be paused, so that it can be kept:
+//!
+//! # The crash argument of a hold that is kept
+//!
+//! While a restore puts a day in the place of what is there, to start the scheduler does damage. Before that, [`Held::keep`] writes
+//! `keep` with a reason into the record, with the lock held. From there on a record without a living run is left alone by everybody who
+//! finds it, guard, start and `daykeep release` alike: all of them read it under the same lock before they act. Killed before
+//! that write is on the disk: released as above, and nothing was replaced yet. Killed after it: the repository stays as it is, over
+//! power cuts too, until [`resume`] takes the record over. That writes a record of the same release with itself as the holder, so that at no
+//! moment there is none; what was started meanwhile (by an operator, or by the boot after a power cut) is paused again, and the record has
+//! what that needs before it is done. The release takes `keep` away in the same write that says `releasing`: killed there, the release
+//! is completed as any other is. Only `daykeep release --force` and `--give-up` end it otherwise.
+//!
 //! A full disk cannot keep the repository held: the writes before the pause fail before there is anything to undo, and the release needs
 //! none to succeed.
 
@@ -42,6 +56,7 @@ mod http;
 mod leftover;
 mod live;
 mod nothing;
+mod ours;
 mod plan;
 mod probe;
 mod record;
@@ -50,15 +65,31 @@ mod systemd;
 use std::path::Path;
 
 pub use error::Error;
-pub use flow::{Held, ReleasedHold, pause};
+pub use flow::{Held, ReleasedHold, pause, resume};
 pub use fossology::announce_jobs;
 pub use guard::guard;
-pub use leftover::{Leftover, Outcome, pending, release_leftovers};
+pub use leftover::{Leftover, Outcome, give_up, pending, release_leftovers};
 pub use plan::ReleasePlan;
 pub use probe::{Finding, probe};
 pub use record::{HoldRecord, Phase};
 
 use crate::config;
+
+/// What a hold is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A freeze point: seconds, and never longer than `hold.max`.
+    Backup,
+    /// To replace what is there: as long as it takes. What is gone counts as stopped, and where there is no database no proof asks it.
+    Restore,
+}
+
+impl Purpose {
+    /// Whether `hold.max` counts.
+    pub(crate) fn is_limited(self) -> bool {
+        self == Self::Backup
+    }
+}
 
 /// What is to be held, and for whom.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +98,8 @@ pub struct Request<'a> {
     pub repository: &'a str,
     /// The run.
     pub run: u64,
+    /// What for.
+    pub purpose: Purpose,
     /// How it is held.
     pub hold: &'a config::Hold,
     /// Its database server, which the adapters `fossology` and `none` ask for their proofs.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::Error;
 use super::adapter::{Adapter, Before, Proof};
 use super::plan::ReleasePlan;
+use super::{Error, Purpose};
 use crate::{config, postgres};
 
 /// A transaction gets a `backend_xid` with its first write; a prepared one has no session any more. Those who may not read
@@ -21,30 +21,48 @@ pub(super) struct Nothing {
     server: Option<config::Server>,
     client: Option<postgres::Client>,
     proven: bool,
+    purpose: Purpose,
 }
 
+/// How long the server may take for an answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
 impl Nothing {
-    pub(super) fn new(server: Option<config::Server>) -> Self {
-        Self { server, client: None, proven: false }
+    pub(super) fn new(server: Option<config::Server>, purpose: Purpose) -> Self {
+        Self { server, client: None, proven: false, purpose }
     }
 
     async fn prove_now(&mut self) -> Result<Proof, Error> {
+        match self.ask().await {
+            Err(error) if self.purpose == Purpose::Restore && error.is_absence() => {
+                self.client = None;
+                Ok(Proof::Idle(vec![format!("nothing was paused; no writer was looked for: {error}")]))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask(&mut self) -> Result<Proof, Error> {
         let Some(server) = &self.server else {
             return Ok(Proof::Idle(vec!["nothing was paused, and there is no database to ask".to_owned()]));
         };
         let database = |source| Error::Database { source: Box::new(source) };
         let client = match &self.client {
-            Some(client) => client,
-            None => {
+            Some(client) if !client.is_closed() => client,
+            _ => {
                 let dbname = postgres::maintenance_database(server).map_err(database)?;
                 let client = postgres::connect(server, &dbname, "daykeep hold").await.map_err(database)?;
                 self.client.insert(client)
             }
         };
-        let rows = client
-            .query(WRITERS, &[])
-            .await
-            .map_err(|error| database(client.failed("look for open write transactions", &error)))?;
+        let Ok(answer) = tokio::time::timeout(ANSWER_LIMIT, client.query(WRITERS, &[])).await else {
+            let what = format!("database {}, asked to look for open write transactions", client.dbname());
+            // The question is still open on this connection.
+            self.client = None;
+            return Err(Error::DatabaseSilent { what, limit: ANSWER_LIMIT });
+        };
+        let rows =
+            answer.map_err(|error| database(client.failed("look for open write transactions", &error)))?;
         let writers: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         if writers.is_empty() {
             self.proven = true;

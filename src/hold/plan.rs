@@ -55,6 +55,27 @@ impl ReleasePlan {
         }
     }
 
+    /// This plan, and what an older hold of the same adapter has left to release.
+    pub(super) fn after(self, older: Self) -> Self {
+        match (self, older) {
+            (Self::Nothing, older) => older,
+            (Self::Systemd(plan), Self::Systemd(older)) => Self::Systemd(plan.after(older)),
+            (plan, _) => plan,
+        }
+    }
+
+    /// What it sets running, for people; None: nothing.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Fossology(release) => Some(release.subject()),
+            Self::Systemd(release) => Some(release.subject()),
+            Self::Command(release) => Some(release.subject()),
+            Self::Http(release) => Some(release.subject()),
+        }
+    }
+
     /// The longest that one try may take.
     pub(super) fn limit(&self) -> Duration {
         let own = match self {

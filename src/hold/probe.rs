@@ -1,8 +1,8 @@
 //! Looks at a hold's configuration from outside, and changes nothing.
 
-use std::path::Path;
-
+use super::Purpose;
 use super::adapter::{Adapter as _, Before};
+use super::command::is_there;
 use super::fossology::Fossology;
 use super::http::Http;
 use super::nothing::Nothing;
@@ -53,12 +53,13 @@ async fn fossology(
         findings.push(bad("hold.fossology asks the database for its proofs, and none is configured"));
         return findings;
     };
-    let mut adapter = Fossology::new(String::new(), settings.clone(), server.clone(), hold.drain);
+    let mut adapter =
+        Fossology::new(String::new(), settings.clone(), server.clone(), hold.drain, Purpose::Backup);
     findings.push(match adapter.look().await {
         Ok(Before::Running(_)) => {
             good(format!("the scheduler answers at {}, and jobqueue can be read", settings.address))
         }
-        Ok(Before::Stopped(why)) => good(format!("{why}: a run would not pause it, and not start it")),
+        Ok(Before::Stopped { why, .. }) => good(format!("{why}: a run would not pause it, and not start it")),
         Err(error) => bad(error.to_string()),
     });
     findings
@@ -92,7 +93,7 @@ async fn units(settings: &config::SystemdHold) -> Vec<Finding> {
 }
 
 async fn switch(settings: &config::HttpHold) -> Finding {
-    let word = match Http::new(settings.clone()) {
+    let word = match Http::new(settings.clone(), Purpose::Backup) {
         Ok(http) => http.word().await,
         Err(error) => Err(error),
     };
@@ -103,7 +104,7 @@ async fn switch(settings: &config::HttpHold) -> Finding {
 }
 
 async fn writers(server: Option<&config::Server>) -> Finding {
-    match Nothing::new(server.cloned()).prove().await {
+    match Nothing::new(server.cloned(), Purpose::Backup).prove().await {
         Ok(_) => good("nothing is paused; open write transactions can be seen"),
         Err(error) => bad(error.to_string()),
     }
@@ -112,20 +113,8 @@ async fn writers(server: Option<&config::Server>) -> Finding {
 /// Whether a command can be started at all.
 fn program(argv: &[String]) -> Finding {
     let Some(name) = argv.first() else { return bad("a command of the hold is empty") };
-    if find(name) {
+    if is_there(name) {
         return good(format!("{name} is there"));
     }
     bad(format!("{name} is not a program on this machine"))
-}
-
-fn find(name: &str) -> bool {
-    if name.contains('/') {
-        return is_program(Path::new(name));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| is_program(&directory.join(name)))
-}
-
-fn is_program(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }

@@ -68,10 +68,16 @@ pub struct HoldRecord {
     pub guard: PathBuf,
     /// The longest time from the pause to proven idle: `hold.drain` and what the adapter's own steps may take.
     pub pausing_limit: Duration,
-    /// `hold.max`.
-    pub max: Duration,
+    /// `hold.max`; None for a restore, which is not released by time.
+    pub max: Option<Duration>,
     /// When the guard releases on its own, by the wall clock; for people, the guard counts by itself.
-    pub deadline: Timestamp,
+    pub deadline: Option<Timestamp>,
+    /// Why it outlives its run: nobody releases it but a run that takes it over, or a person with force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// Its run has ended, and left it kept, although the process lives: a daemon's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
     /// How to release.
     pub release: ReleasePlan,
     /// Releases that were tried and failed.
@@ -98,7 +104,7 @@ impl HoldRecord {
     /// Whether its run may still be using the hold.
     pub(super) fn is_in_use(&self) -> Result<bool, Error> {
         let using = matches!(self.phase, Phase::Intent | Phase::Pausing | Phase::Paused { .. });
-        if !using || !self.holder.is_alive()? {
+        if !using || self.left || !self.holder.is_alive()? {
             return Ok(false);
         }
         // A daemon lives on after a run that failed: it knows which of its holds are in use.
@@ -183,6 +189,14 @@ impl Lock {
         }
     }
 
+    /// Takes the lock if it is free at this moment.
+    pub(super) fn try_take(record: &Path) -> Option<Self> {
+        let file = fs::open_append(&record.with_extension("lock")).ok()?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()?;
+        name_owner(&file);
+        Some(Self { _file: file })
+    }
+
     /// Who took the lock last.
     pub(super) fn owner(record: &Path) -> Result<Option<process::Identity>, Error> {
         let Some(bytes) = fs::read_if_exists(&record.with_extension("lock"))? else { return Ok(None) };
@@ -232,8 +246,10 @@ mod tests {
                 holder: process::Identity::own().expect("/proc"),
                 guard: "/usr/bin/daykeep".into(),
                 pausing_limit: Duration::from_secs(1),
-                max: Duration::from_millis(1500),
-                deadline: at,
+                max: Some(Duration::from_millis(1500)),
+                deadline: Some(at),
+                keep: Some("a restore".to_owned()),
+                left: true,
                 release: ReleasePlan::Nothing,
                 attempts: 2,
                 last_error: Some("no".to_owned()),

@@ -14,9 +14,10 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
 use super::adapter::{Adapter, Before, Proof};
+use super::command::is_there;
 use super::plan::{ReleasePlan, TOKEN_VARIABLE};
+use super::{Error, Purpose};
 use crate::config::{SystemdAction, SystemdHold};
 use crate::fs;
 use crate::process::Program;
@@ -123,21 +124,30 @@ pub(super) struct Systemd {
     cgroups: Vec<String>,
     /// The units that ran, in the order in which they are stopped.
     ran: Vec<String>,
+    purpose: Purpose,
 }
 
 impl Systemd {
-    pub(super) fn new(settings: SystemdHold, token: String) -> Self {
+    pub(super) fn new(settings: SystemdHold, token: String, purpose: Purpose) -> Self {
         let units = settings.units.clone();
-        Self { settings, token, units, cgroups: Vec::new(), ran: Vec::new() }
+        Self { settings, token, units, cgroups: Vec::new(), ran: Vec::new(), purpose }
     }
 
     async fn look_now(&mut self) -> Result<Before, Error> {
+        let freeze = self.settings.action == SystemdAction::Freeze;
+        if self.purpose == Purpose::Restore && !is_there("systemctl") {
+            self.units.clear();
+            let why = "systemctl is not on this machine".to_owned();
+            return Ok(Before::Stopped { why, start: ReleasePlan::Nothing });
+        }
         let mut units = show(&self.settings.units).await?;
+        if self.purpose == Purpose::Restore {
+            units.retain(|unit| unit.load != "not-found");
+        }
         if let Some(unknown) = units.iter().find(|unit| unit.load == "not-found") {
             let what = format!("systemd, asked for {},", unknown.name);
             return Err(Error::Answer { what, answer: "there is no such unit".to_owned() });
         }
-        let freeze = self.settings.action == SystemdAction::Freeze;
         if !freeze {
             units.splice(0..0, stopped_with(&units).await?);
         }
@@ -146,10 +156,16 @@ impl Systemd {
         self.ran = ran.clone().map(|unit| unit.name.clone()).collect();
         self.cgroups = ran.map(|unit| unit.cgroup.clone()).filter(|group| !group.is_empty()).collect();
         if self.ran.is_empty() {
-            return Ok(Before::Stopped(format!("{} did not run", self.settings.units.join(", "))));
+            let why = format!("{} did not run", self.settings.units.join(", "));
+            let units: Vec<String> = self.units.iter().rev().cloned().collect();
+            let start = match units.is_empty() {
+                true => ReleasePlan::Nothing,
+                false => ReleasePlan::Systemd(Release { units, thaw: freeze, start: true }),
+            };
+            return Ok(Before::Stopped { why, start });
         }
         let units = self.ran.iter().rev().cloned().collect();
-        Ok(Before::Running(ReleasePlan::Systemd(Release { units, thaw: freeze })))
+        Ok(Before::Running(ReleasePlan::Systemd(Release { units, thaw: freeze, start: false })))
     }
 
     async fn pause_now(&mut self) -> Result<(), Error> {
@@ -262,6 +278,9 @@ pub struct Release {
     /// In the order in which they are started: those alone that ran before.
     units: Vec<String>,
     thaw: bool,
+    /// Even those are started that would only be thawed.
+    #[serde(default)]
+    start: bool,
 }
 
 impl Release {
@@ -277,16 +296,34 @@ impl Release {
     }
 
     async fn one(&self, unit: &str) -> Result<(), Error> {
-        // systemd refuses to thaw what does not run: it was stopped by an operator, and stays so.
-        if self.thaw && show(&[unit.to_owned()]).await?.iter().all(Unit::needs_no_thaw) {
-            return Ok(());
-        }
-        let verb = if self.thaw { "thaw" } else { "start" };
+        let seen = if self.thaw { show(&[unit.to_owned()]).await? } else { Vec::new() };
+        let verb = if self.thaw && !(self.start && seen.iter().all(Unit::is_stopped)) {
+            // systemd refuses to thaw what does not run: it was stopped by an operator, and stays so.
+            if seen.iter().all(Unit::needs_no_thaw) {
+                return Ok(());
+            }
+            "thaw"
+        } else {
+            "start"
+        };
         Program::new(["systemctl", verb, "--", unit])
             .limit(START_LIMIT)
             .run_service()
             .await
             .map_err(|source| Error::Command { doing: "cannot release a unit", source })
+    }
+
+    /// Those of an older hold that has not been released, and these.
+    pub(super) fn after(mut self, older: Self) -> Self {
+        let missing = older.units.into_iter().filter(|unit| !self.units.contains(unit));
+        let missing: Vec<String> = missing.collect();
+        self.units.extend(missing);
+        self
+    }
+
+    /// What it starts.
+    pub(super) fn subject(&self) -> String {
+        self.units.join(", ")
     }
 
     pub(super) fn limit(&self) -> Duration {

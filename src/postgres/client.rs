@@ -135,20 +135,38 @@ pub async fn connect(resolved: &Resolved, dbname: &str, application_name: &str) 
     if let Some(password) = &password {
         config.password(password.expose_secret());
     }
-    let failed = |cause: String| Error::Connect {
+    let failed = |cause: String, absent: bool| Error::Connect {
         place: resolved.place(),
         user: resolved.user.clone(),
         dbname: dbname.to_owned(),
         cause,
         note: note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default(),
+        absent,
     };
     let work = attempt(&mut config, resolved, dbname);
     match tokio::time::timeout(resolved.connect_timeout, work).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(Attempt::Parameters(error))) => Err(error),
-        Ok(Err(Attempt::Server(error))) => Err(failed(cause_of(&error))),
-        Err(_) => Err(failed(format!("no answer within {}s", resolved.connect_timeout.as_secs()))),
+        Ok(Err(Attempt::Server(error))) => Err(failed(cause_of(&error), is_absent(&error))),
+        Err(_) => Err(failed(format!("no answer within {}s", resolved.connect_timeout.as_secs()), true)),
     }
+}
+
+/// No server, or none that knows the database.
+fn is_absent(error: &tokio_postgres::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
+    if let Some(code) = error.code() {
+        return *code == SqlState::INVALID_CATALOG_NAME;
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            return [ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut]
+                .contains(&error.kind());
+        }
+        source = cause.source();
+    }
+    false
 }
 
 enum Attempt {

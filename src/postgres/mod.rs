@@ -41,6 +41,8 @@ pub enum Error {
         cause: String,
         /// What may explain it: a password file that was passed over.
         note: String,
+        /// Nobody was there to refuse: no server, or no such database.
+        absent: bool,
     },
     /// A parameter makes no sense, or means what daykeep cannot do.
     #[error("{origin}: {what}")]
@@ -131,6 +133,22 @@ pub enum Error {
         /// The server's major version.
         server: u32,
     },
+}
+
+/// `undefined_table`, `admin_shutdown`, `crash_shutdown`
+const GONE: [&str; 3] = ["42P01", "57P01", "57P02"];
+
+impl Error {
+    /// Whether what was asked for is not there at all (the server, the database, the table), as after a disaster. A server that is there and
+    /// refuses is no absence.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Connect { absent, .. } => *absent,
+            Self::Statement { code, .. } => code.as_deref().is_some_and(|code| GONE.contains(&code)),
+            _ => false,
+        }
+    }
 }
 
 fn looked(places: &[PathBuf]) -> String {

@@ -132,6 +132,7 @@ async fn keep_a_day(
         hold::Request {
             repository: &repository.name,
             run: step.journal.id(),
+            purpose: hold::Purpose::Backup,
             hold: &repository.hold,
             server: repository.database.as_ref().map(|database| &database.server),
             state_dir: &request.state_dir,

@@ -371,3 +371,17 @@ fn a_probe_finds_what_is_missing_and_runs_nothing() {
     );
     assert!(app.log().is_empty() && app.runs());
 }
+
+#[test]
+fn a_program_that_a_disaster_took_counts_as_stopped_for_a_restore() {
+    let app = App::new();
+    fs::remove_file(app.place.path("is_running")).unwrap();
+    let text = app.place.run().expect_error("Command");
+    assert!(text.contains("is_running"), "a backup does not guess: {text}");
+    let mut run = app.place.start("restore", |_| {});
+    let proofs = run.expect("held")["evidence"]["proofs"].to_string();
+    assert!(proofs.contains("is_running is not on this machine; nothing was paused"), "{proofs}");
+    run.tell("release");
+    run.expect("released");
+    assert!(app.log().is_empty(), "no command was run");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::driver::{Place, wait_until};
+use crate::kept;
 
 /// An application that an adapter holds.
 pub trait Subject {
@@ -25,7 +26,7 @@ pub trait Subject {
 const GENEROUS: &str = "max = \"60s\"\ndrain = \"20s\"\non_busy = \"skip\"";
 
 /// One promise.
-type Check = (&'static str, fn(&dyn Subject));
+pub type Check = (&'static str, fn(&dyn Subject));
 
 /// All that is promised of an adapter that pauses.
 pub fn every_promise(subject: &dyn Subject) {
@@ -42,7 +43,7 @@ pub fn every_promise(subject: &dyn Subject) {
         ("an operator who starts it is noticed", an_early_start_is_noticed),
         ("the next hold works", holds_and_releases),
     ];
-    for (name, check) in checks {
+    for (name, check) in checks.into_iter().chain(kept::CHECKS) {
         eprintln!("conformance: {name}");
         subject.configure(GENEROUS);
         assert!(subject.runs(), "before: {name}");

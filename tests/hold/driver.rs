@@ -77,8 +77,19 @@ impl Place {
     }
 
     pub fn run_with(&self, change: impl FnOnce(&mut Command)) -> Run {
+        self.start("hold", change)
+    }
+
+    /// A restore that holds now; `verb` is `restore`, or `resume` for what an earlier one has kept.
+    pub fn restoring(&self, verb: &str) -> Run {
+        let run = self.start(verb, |_| {});
+        run.expect("held");
+        run
+    }
+
+    pub fn start(&self, verb: &str, change: impl FnOnce(&mut Command)) -> Run {
         let mut command = self.command();
-        command.arg("hold").arg(self.path("daykeep.toml")).arg("app").arg(self.state_dir());
+        command.arg(verb).arg(self.path("daykeep.toml")).arg("app").arg(self.state_dir());
         change(&mut command);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver");
         let stdin = child.stdin.take();
@@ -109,6 +120,12 @@ impl Place {
             command.arg("--force");
         }
         lines_of(&mut command).into_iter().filter(|line| line["step"] == "leftover").collect()
+    }
+
+    /// What giving the hold up tells.
+    pub fn give_up(&self) -> Value {
+        let mut command = self.command();
+        lines_of(command.arg("give-up").arg(self.state_dir()).arg("app")).remove(0)
     }
 
     pub fn probe(&self) -> Vec<Value> {

@@ -299,3 +299,49 @@ fn killed_at_many_moments_the_scheduler_comes_back() {
     }
     app.release(app.place.held());
 }
+
+#[test]
+fn a_restore_holds_what_a_disaster_has_left() {
+    let app = App::new(&[]);
+    let gone = |database: &str| {
+        let hold = format!("{}\ndatabase = \"lost\"", app.fossology.hold_toml());
+        app.place.configure(GENERAL, "fossology", &hold, Some(database));
+    };
+    // The database is blown away, the scheduler runs.
+    gone(&app.fossology.database_toml());
+    let text = app.place.run().expect_error("Database");
+    assert!(text.contains("\"lost\""), "a backup is not made without its proofs: {text}");
+    let run = app.place.start("restore", |_| {});
+    let held = run.expect("held");
+    assert!(app.fossology.pid().is_none(), "it is paused all the same");
+    let proofs = held["evidence"]["proofs"].to_string();
+    assert!(proofs.contains("has ended and 127.0.0.1:"), "{proofs}");
+    assert!(proofs.contains("the agents' sessions and jobqueue were not looked at: cannot ask"), "{proofs}");
+    app.release(run);
+    // The server is gone, and the scheduler with it.
+    app.operator_stops();
+    gone("host = \"/nonexistent\"\nuser = \"postgres\"");
+    let mut run = app.place.start("restore", |_| {});
+    let proofs = run.expect("held")["evidence"]["proofs"].to_string();
+    assert!(
+        proofs.contains("nothing listened on 127.0.0.1:") && proofs.contains("nothing was paused"),
+        "{proofs}"
+    );
+    assert!(proofs.contains("were not looked at") && proofs.contains("/nonexistent"), "{proofs}");
+    run.tell("start");
+    run.expect("released");
+    assert!(app.fossology.pid().is_some(), "it was asked for");
+}
+
+/// Who is refused has a server, and cannot do without its proofs.
+#[test]
+fn a_restore_does_not_take_a_refusal_for_a_loss() {
+    let app = App::new(&[]);
+    let server = app.fossology.database_toml();
+    let user = server.lines().filter(|line| !line.starts_with("user")).collect::<Vec<_>>().join("\n");
+    let hold = app.fossology.hold_toml();
+    app.place.configure(GENERAL, "fossology", &hold, Some(&format!("{user}\nuser = \"nobody_here\"")));
+    let text = app.place.start("restore", |_| {}).expect_error("Database");
+    assert!(text.contains("nobody_here"), "{text}");
+    assert!(app.fossology.pid().is_some(), "nothing was paused");
+}

@@ -221,3 +221,20 @@ fn a_switch_that_fails_is_an_error_and_its_release_is_tried_again() {
     switch.place.wait_for_no_record();
     assert!(switch.runs());
 }
+
+#[test]
+fn a_switch_that_nobody_serves_counts_as_stopped_for_a_restore() {
+    let place = Place::new();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).unwrap();
+    let settings = format!(
+        "url = \"http://{address}/maintenance\"\nfield = \"/status\"\npause = {{ status = \"DOWN\" }}\n\
+         release = {{ status = \"READ_WRITE\" }}"
+    );
+    place.configure("max = \"30s\"\ndrain = \"2s\"", "http", &settings, None);
+    place.run().expect_error("Http");
+    let mut run = place.start("restore", |_| {});
+    let proofs = run.expect("held")["evidence"]["proofs"].to_string();
+    assert!(proofs.contains("cannot be reached (") && proofs.contains("nothing was paused"), "{proofs}");
+    run.tell("release");
+    run.expect("released");
+}

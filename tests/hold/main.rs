@@ -11,6 +11,7 @@ mod conformance;
 mod driver;
 mod fossology;
 mod http;
+mod kept;
 mod nothing;
 mod systemd;
 

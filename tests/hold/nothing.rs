@@ -96,3 +96,45 @@ fn without_a_database_there_is_nothing_to_ask() {
     let held = place.run().expect("held");
     assert_eq!(held["evidence"]["proofs"][0], "nothing was paused, and there is no database to ask");
 }
+
+#[test]
+fn a_restore_is_kept_although_nothing_is_paused() {
+    let server = Server::start_with(None, &[]);
+    let place = Place::new();
+    configure(&place, &server, "5s");
+    let mut run = place.start("restore", |_| {});
+    let held = run.expect("held");
+    assert_eq!(held["evidence"]["proofs"][0], "no write transaction was open; nothing was paused");
+    run.tell("keep");
+    run.expect("kept");
+    run.kill();
+    wait_until("the guard has gone", || place.guards().is_empty());
+    assert_eq!(place.leftovers(false)[0]["outcome"], "Kept");
+    place.run().expect_error("Kept");
+    // The server is lost between the kill and the next try.
+    place.configure(
+        "max = \"30s\"\ndrain = \"5s\"",
+        "none",
+        "",
+        Some("host = \"/nonexistent\"\nport = 5432\nuser = \"postgres\""),
+    );
+    let mut run = place.start("resume", |_| {});
+    let proofs = run.expect("held")["evidence"]["proofs"].to_string();
+    assert!(proofs.contains("nothing was paused; no writer was looked for: cannot ask"), "{proofs}");
+    run.tell("release");
+    run.expect("released");
+    assert!(!place.has_record());
+}
+
+#[test]
+fn a_server_that_keeps_silent_ends_the_hold() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::new();
+    let database = format!(
+        "host = \"127.0.0.1\"\nport = {}\nuser = \"postgres\"\nsslmode = \"disable\"\nconnect_timeout = \"2s\"",
+        port.local_addr().unwrap().port()
+    );
+    place.configure("max = \"30s\"\ndrain = \"1s\"", "none", "", Some(&database));
+    let text = place.run().expect_error("Database");
+    assert!(text.contains("no answer within 2s"), "{text}");
+}

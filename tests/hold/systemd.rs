@@ -184,3 +184,38 @@ fn a_probe_knows_units_and_what_triggers_them() {
     let text = units.place.run().expect_error("Answer");
     assert!(text.contains("there is no such unit"), "{text}");
 }
+
+#[test]
+fn units_that_a_disaster_took_count_as_stopped_for_a_restore() {
+    let units = Units::new("stop");
+    fs::remove_file(units.place.path("units/web.service")).unwrap();
+    let mut run = units.place.restoring("restore");
+    assert_eq!(units.state("worker.service"), "inactive running", "what is left is paused");
+    run.tell("release");
+    run.expect("released");
+    assert_eq!(units.state("worker.service"), "active running");
+    fs::remove_file(units.place.path("units/worker.service")).unwrap();
+    let mut run = units.place.start("restore", |_| {});
+    let held = run.expect("held");
+    let proofs = held["evidence"]["proofs"].to_string();
+    assert!(proofs.contains("web.service, worker.service did not run; nothing was paused"), "{proofs}");
+    run.tell("start");
+    run.expect("released");
+    assert!(!units.place.has_record());
+}
+
+#[test]
+fn what_runs_only_in_part_after_a_kill_is_started_whole() {
+    let units = Units::new("stop");
+    let mut run = units.place.restoring("restore");
+    run.tell("keep");
+    run.expect("kept");
+    run.kill();
+    // The boot after a power cut has started one of them.
+    units.set("web.service", "active running");
+    let mut run = units.place.restoring("resume");
+    assert_eq!(units.state("web.service"), "inactive running");
+    run.tell("release");
+    run.expect("released");
+    assert!(units.runs(), "the other one too");
+}

@@ -26,9 +26,9 @@ pub use release::Release;
 
 use self::proofs::{Agents, Database, text_of};
 use self::protocol::{Connection, Status};
-use super::Error;
 use super::adapter::{Adapter, Before, Proof};
 use super::plan::ReleasePlan;
+use super::{Error, Purpose};
 use crate::config::{self, FossologyHold};
 use crate::process::{self, Process};
 
@@ -49,6 +49,7 @@ pub(super) struct Fossology {
     stopping: Option<Connection>,
     /// The scheduler's process id; None when it was stopped before the hold.
     scheduler: Option<i64>,
+    purpose: Purpose,
 }
 
 impl Fossology {
@@ -57,30 +58,57 @@ impl Fossology {
         settings: FossologyHold,
         server: config::Server,
         drain: Duration,
+        purpose: Purpose,
     ) -> Self {
         let agents = Agents::new(&settings.agent_match);
         let database = Database::new(server, &settings);
-        Self { repository, settings, drain, agents, database, stopping: None, scheduler: None }
+        Self { repository, settings, drain, agents, database, stopping: None, scheduler: None, purpose }
     }
 
     async fn look_now(&mut self) -> Result<Before, Error> {
         // What could not be proven later is found out before anything is stopped.
-        self.database.unfinished().await?;
+        self.ask_database().await?;
         self.agents.look()?;
+        let release = |scheduler| ReleasePlan::Fossology(Release::new(&self.settings, scheduler, self.drain));
         let Some(status) = status_of(&self.settings.address).await? else {
-            return Ok(Before::Stopped(format!("nothing listened on {}", self.settings.address)));
+            let why = format!("nothing listened on {}", self.settings.address);
+            return Ok(Before::Stopped { why, start: release(None) });
         };
         let jobs = status.paused_jobs();
         if !jobs.is_empty() {
             return Err(Error::PausedJobs { jobs });
         }
         self.scheduler = Some(status.scheduler);
+        let plan = release(Some(status.scheduler));
         self.agents.remember_session(status.scheduler)?;
-        Ok(Before::Running(ReleasePlan::Fossology(Release::new(
-            &self.settings,
-            status.scheduler,
-            self.drain,
-        ))))
+        Ok(Before::Running(plan))
+    }
+
+    /// Proofs 3 and 4. A restore does without them when there is no database to ask: it may have been lost.
+    async fn ask_database(&mut self) -> Result<Proof, Error> {
+        match self.sessions_and_jobs().await {
+            Err(error) if self.purpose == Purpose::Restore && error.is_absence() => {
+                Ok(Proof::Idle(vec![format!(
+                    "the agents' sessions and jobqueue were not looked at: {error}"
+                )]))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn sessions_and_jobs(&mut self) -> Result<Proof, Error> {
+        let sessions = self.database.sessions().await?;
+        let unfinished = self.database.unfinished().await?;
+        if !sessions.is_empty() {
+            return Ok(Proof::Busy(sessions));
+        }
+        Ok(Proof::Idle(vec![
+            format!("no agent has a session in database {}", self.settings.database),
+            match unfinished.as_slice() {
+                [] => "jobqueue has no job that has begun and not ended".to_owned(),
+                stale => format!("jobqueue calls jobs {} unfinished; none of them runs", numbers(stale)),
+            },
+        ]))
     }
 
     async fn pause_now(&mut self) -> Result<(), Error> {
@@ -100,25 +128,17 @@ impl Fossology {
         if !busy.is_empty() {
             return Ok(Proof::Busy(busy));
         }
-        let sessions = self.database.sessions().await?;
-        if !sessions.is_empty() {
-            return Ok(Proof::Busy(sessions));
-        }
-        let unfinished = self.database.unfinished().await?;
+        let proofs = match self.ask_database().await? {
+            Proof::Idle(proofs) => proofs,
+            busy @ Proof::Busy(_) => return Ok(busy),
+        };
         let address = &self.settings.address;
         let port = match self.scheduler {
             Some(pid) => format!("the scheduler (pid {pid}) has ended and {address} refuses"),
             None => format!("{address} refuses"),
         };
-        Ok(Proof::Idle(vec![
-            port,
-            "no agent and nothing that an agent started is running".to_owned(),
-            format!("no agent has a session in database {}", self.settings.database),
-            match unfinished.as_slice() {
-                [] => "jobqueue has no job that has begun and not ended".to_owned(),
-                stale => format!("jobqueue calls jobs {} unfinished; none of them runs", numbers(stale)),
-            },
-        ]))
+        let own = [port, "no agent and nothing that an agent started is running".to_owned()];
+        Ok(Proof::Idle(own.into_iter().chain(proofs).collect()))
     }
 
     /// Proof 1.

@@ -26,14 +26,14 @@ pub struct Release {
     start: Vec<String>,
     start_timeout: Duration,
     agent_match: String,
-    /// The process id that the scheduler had when it was paused.
-    scheduler: i64,
+    /// The process id that the scheduler had when it was paused; None when none ran.
+    scheduler: Option<i64>,
     /// How long the release waits for orphans of a scheduler that crashed: its successor runs their jobs again.
     orphan_patience: Duration,
 }
 
 impl Release {
-    pub(super) fn new(settings: &FossologyHold, scheduler: i64, drain: Duration) -> Self {
+    pub(super) fn new(settings: &FossologyHold, scheduler: Option<i64>, drain: Duration) -> Self {
         Self {
             address: settings.address.clone(),
             start: settings.start.clone(),
@@ -47,18 +47,18 @@ impl Release {
     /// It cannot be told whether `stop` was sent, so one more is sent to the same scheduler; another one that answers was
     /// started meanwhile, and all is well.
     pub(in crate::hold) async fn perform(&self, attempt: Attempt<'_>) -> Result<(), Error> {
-        if attempt.resumed && self.answers_within(RESUMED_PATIENCE, Some(self.scheduler)).await? {
+        if attempt.resumed && self.answers_within(RESUMED_PATIENCE, self.scheduler).await? {
             return Ok(());
         }
         if let Some(mut connection) = Connection::open(&self.address).await? {
             match connection.status().await? {
-                Some(status) if status.scheduler != self.scheduler => return Ok(()),
+                Some(status) if Some(status.scheduler) != self.scheduler => return Ok(()),
                 Some(status) => {
                     let ended = !connection.end("stop").await? || connection.is_closed(STOP_PATIENCE).await;
                     if !ended {
                         let jobs = status.jobs_text();
                         let what =
-                            format!("the scheduler (pid {}) has ended, which has {jobs}", self.scheduler);
+                            format!("the scheduler (pid {}) has ended, which has {jobs}", status.scheduler);
                         return Err(Error::StillStopping { what });
                     }
                 }
@@ -77,6 +77,11 @@ impl Release {
         }
         let what = format!("the scheduler at {}", self.address);
         Err(Error::DoesNotAnswer { what, limit: self.start_timeout })
+    }
+
+    /// What it starts.
+    pub(in crate::hold) fn subject(&self) -> String {
+        format!("the scheduler at {} (`{}`)", self.address, self.start.join(" "))
     }
 
     pub(in crate::hold) fn limit(&self) -> Duration {

@@ -1,0 +1,172 @@
+//! What a hold that may have to be released has: its record, its guard, and the right to both.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::guard::{Guard, start_detached};
+use super::leftover::perform;
+use super::live::Live;
+use super::record::{HoldRecord, Lock, Phase};
+use super::{Error, Request};
+use crate::event::Context;
+use crate::{fs, process};
+
+/// How long a lock that another one has is waited for.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A record on the disk and the guard that waits beside it. Dropping it leaves the release to the guard.
+pub(super) struct Ours {
+    guard: Guard,
+    pub(super) record: HoldRecord,
+    pub(super) path: PathBuf,
+    _live: Live,
+    /// The record is gone.
+    over: bool,
+}
+
+impl Ours {
+    /// Record and guard, before anything is paused.
+    pub(super) async fn begin(
+        record: HoldRecord,
+        path: PathBuf,
+        request: &Request<'_>,
+    ) -> Result<Self, Error> {
+        let live = Live::new(&record.token);
+        record.write(&path)?;
+        match Guard::start(request.guard, &path).await {
+            Ok(guard) => Ok(Self { guard, record, path, _live: live, over: false }),
+            Err(error) => {
+                // One that was taken over is still paused.
+                if record.keep.is_none() {
+                    fs::remove_file_durable(&path)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Step 4. When it fails nothing was paused, and nothing is to be released: FOSSology's release would stop what runs.
+    pub(super) async fn announce_pause(&mut self) -> Result<(), Error> {
+        self.record.phase = Phase::Pausing;
+        let announced = match self.record.write(&self.path) {
+            Ok(()) => self.guard.tell("pausing").await.map_err(|source| Error::GuardDied { source }),
+            Err(error) => Err(error),
+        };
+        if announced.is_err() {
+            self.record.phase = Phase::Intent;
+        }
+        announced
+    }
+
+    /// Step 6: the record says that the repository is idle. False: there is no guard any more.
+    pub(super) async fn note_idle(
+        &mut self,
+        idle_at: Timestamp,
+        request: &Request<'_>,
+    ) -> Result<bool, Error> {
+        let _lock = Lock::take(&self.path, LOCK_PATIENCE).await?;
+        self.still_ours()?;
+        self.record.phase = Phase::Paused { idle_at };
+        self.record.deadline = self.record.max.map(|max| later(idle_at, max));
+        self.record.write(&self.path)?;
+        Ok(self.guard.tell("idle").await.is_ok() || self.replace_guard(request).await.is_ok())
+    }
+
+    /// Another guard, in the place of one that was killed.
+    async fn replace_guard(&mut self, request: &Request<'_>) -> Result<(), Error> {
+        let mut guard = Guard::start(request.guard, &self.path).await?;
+        guard.tell("idle").await.map_err(|source| Error::GuardDied { source })?;
+        self.guard = guard;
+        Ok(())
+    }
+
+    /// From now on the hold outlives its run. The guard reads it in the record before it does anything.
+    pub(super) async fn keep(&mut self, reason: &str) -> Result<(), Error> {
+        let _lock = Lock::take(&self.path, LOCK_PATIENCE).await?;
+        self.still_ours()?;
+        self.record.keep = Some(reason.to_owned());
+        self.record.write(&self.path)
+    }
+
+    /// What the record says now, if it is still this hold's and nobody else has released it.
+    pub(super) fn still_ours(&self) -> Result<(), Error> {
+        match HoldRecord::read(&self.path)? {
+            Some(record) if record.token == self.record.token => match record.phase {
+                Phase::Released { by, at } => Err(Error::ReleasedByGuard { by, at }),
+                Phase::Releasing { releasing_since: since } => {
+                    Err(Error::ReleasedByGuard { by: "somebody else".to_owned(), at: since })
+                }
+                _ => Ok(()),
+            },
+            _ => Err(Error::ReleasedByGuard { by: "somebody else".to_owned(), at: self.record.since }),
+        }
+    }
+
+    /// Step 8. The guard sees the record's end, or its pipe's, and goes.
+    pub(super) async fn release(&mut self, context: &Context) -> Result<(), Error> {
+        let _lock = Lock::take(&self.path, self.record.release.limit() + LOCK_PATIENCE).await?;
+        if let Err(gone) = self.still_ours() {
+            // The record of a release by somebody else has told what it was kept for.
+            self.forget_released()?;
+            return Err(gone);
+        }
+        perform(&self.path, &mut self.record, context.clock.now()).await?;
+        self.over = true;
+        Ok(())
+    }
+
+    /// The hold is over, and its guard is not needed any more.
+    pub(super) async fn dismiss_guard(&mut self) {
+        self.guard.dismiss().await;
+    }
+
+    /// A kept hold whose run ends in a process that lives on is free to be taken over by any other.
+    fn leave(&mut self) {
+        let Some(_lock) = Lock::try_take(&self.path) else { return };
+        if self.still_ours().is_ok() {
+            self.record.left = true;
+            // If it cannot be written, the hold is free when the process ends.
+            let _ = self.record.write(&self.path);
+        }
+    }
+
+    fn forget_released(&self) -> Result<(), Error> {
+        match HoldRecord::read(&self.path)? {
+            Some(record) if record.token == self.record.token && !record.is_pending() => {
+                Ok(fs::remove_file_durable(&self.path)?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Ours {
+    /// The guard releases now, from the end of its pipe, unless the hold is kept. One that was killed gets a successor: in a daemon that
+    /// lives on, nobody else would come before the next run.
+    fn drop(&mut self) {
+        if !self.over && self.record.keep.is_some() {
+            self.leave();
+        }
+        // Where no runtime is left nothing can be started, and to try would panic.
+        let may_start = tokio::runtime::Handle::try_current().is_ok();
+        let is_left = !self.over && self.record.keep.is_none();
+        if is_left && may_start && !self.guard.is_running() {
+            // Without one, the next start or `daykeep release` does it: the record is there.
+            let _ = start_detached(&self.record, &self.path);
+        }
+    }
+}
+
+/// Unlike that of any other hold: which process, on which boot, and a number of its own.
+pub(super) fn token(run: u64) -> Result<String, Error> {
+    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let own = process::Identity::own()?;
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    Ok(format!("{}-{}-{}-{run}-{count}", own.boot, own.pid, own.started))
+}
+
+pub(super) fn later(from: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by).ok().and_then(|by| from.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+}
