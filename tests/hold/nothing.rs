@@ -125,16 +125,3 @@ fn a_restore_is_kept_although_nothing_is_paused() {
     run.expect("released");
     assert!(!place.has_record());
 }
-
-#[test]
-fn a_server_that_keeps_silent_ends_the_hold() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = Place::new();
-    let database = format!(
-        "host = \"127.0.0.1\"\nport = {}\nuser = \"postgres\"\nsslmode = \"disable\"\nconnect_timeout = \"2s\"",
-        port.local_addr().unwrap().port()
-    );
-    place.configure("max = \"30s\"\ndrain = \"1s\"", "none", "", Some(&database));
-    let text = place.run().expect_error("Database");
-    assert!(text.contains("no answer within 2s"), "{text}");
-}
