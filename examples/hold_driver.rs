@@ -51,7 +51,7 @@ async fn main() {
         ["guard", record] => hold::guard(Path::new(record)).await.expect("the record can be read"),
         [verb @ ("hold" | "restore" | "resume"), file, name, state_dir] => {
             let guard = std::env::var_os("GUARD").map_or_else(own, PathBuf::from);
-            run(verb, &repository(file, name), Path::new(state_dir), &guard).await;
+            Box::pin(run(verb, &repository(file, name), Path::new(state_dir), &guard)).await;
         }
         ["give-up", state_dir, name] => match hold::give_up(Path::new(state_dir), name).await {
             Ok(Some(record)) => say(&json!({ "step": "given_up", "stays": record.release.subject() })),

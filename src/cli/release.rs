@@ -16,6 +16,7 @@ use crate::hold::{self, Leftover, Outcome};
 const STATE_DIR: &str = "/var/lib/daykeep";
 
 /// The arguments.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own on the command line")]
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The repository; may be left out when only one is configured.

@@ -158,9 +158,10 @@ impl Systemd {
         if self.ran.is_empty() {
             let why = format!("{} did not run", self.settings.units.join(", "));
             let units: Vec<String> = self.units.iter().rev().cloned().collect();
-            let start = match units.is_empty() {
-                true => ReleasePlan::Nothing,
-                false => ReleasePlan::Systemd(Release { units, thaw: freeze, start: true }),
+            let start = if units.is_empty() {
+                ReleasePlan::Nothing
+            } else {
+                ReleasePlan::Systemd(Release { units, thaw: freeze, start: true })
             };
             return Ok(Before::Stopped { why, start });
         }
