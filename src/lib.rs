@@ -29,3 +29,4 @@ pub mod run;
 pub mod schedule;
 pub mod tree;
 pub mod vault;
+pub mod verify;

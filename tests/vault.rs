@@ -279,6 +279,13 @@ fn a_seal_record_lies_beside_the_days_and_its_digests_can_be_checked_by_hand() {
         "{error}"
     );
 
+    let mut flipped = fs::read(locked.seal_path(day.name())).unwrap();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    fs::write(locked.seal_path(day.name()), &flipped).unwrap();
+    let error = locked.seal_of(day.name()).unwrap_err().to_string();
+    assert!(error.ends_with(".json is damaged: it does not have the digest in its last line"), "{error}");
+
     let changed = String::from_utf8(text).unwrap().replace("daykeep test", "daykeep tesu");
     fs::set_permissions(day.path(), fs::Permissions::from_mode(0o750)).unwrap();
     fs::write(day.path().join("manifest.json"), &changed).unwrap();

@@ -46,6 +46,7 @@ mod live;
 mod load;
 mod prepare;
 mod progress;
+mod reread;
 mod rest;
 pub mod restore;
 mod segments;
@@ -61,7 +62,9 @@ pub use dump::Dumped;
 pub use export::{ExportError, export};
 pub use freeze::Frozen;
 pub use live::Live;
+pub use load::recipe;
 pub use prepare::{DatabaseInfo, Prepared, Report, prepare};
+pub use reread::{Archive, ArchiveError, Reread, Text, archive_programs, read_archive, reread};
 
 use crate::{fs, postgres, process};
 

@@ -57,6 +57,18 @@ pub fn read_xattrs(dir: &Dir, name: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, 
     Ok(found)
 }
 
+/// Whether the file system of a directory has extended attributes at all.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn has_xattrs(dir: &Dir) -> Result<bool, Error> {
+    match get(dir, b"", "user.daykeep") {
+        Ok(_) => Ok(true),
+        Err(error) if is_unsupported(&error) => Ok(false),
+        Err(error) => Err(error).on("read an extended attribute of", dir.path()),
+    }
+}
+
 /// The extended attributes of an open file, whatever its name is now.
 ///
 /// # Errors

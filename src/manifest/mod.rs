@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use lines::{JsonLines, RecordReader, RecordWriter, RecordsError, TableReader, Written, walk_order};
-pub use record::{FileKind, FileRecord, PathBytes};
+pub use record::{FileKind, FileRecord, PathBytes, hex_decode, hex_encode};
 pub use seal::{DatabaseSeal, SealRecord, TableName, TableSeal, TreeSeal};
 pub use segment::{Rows, Segment, TableRecord};
 pub use unfinished::{JobState, UnfinishedJob, UnfinishedJobs};

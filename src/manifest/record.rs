@@ -80,7 +80,9 @@ impl<'de> Deserialize<'de> for PathBytes {
     }
 }
 
-fn hex_encode(bytes: &[u8]) -> String {
+/// Bytes as the records write them.
+#[must_use]
+pub fn hex_encode(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.
@@ -89,7 +91,9 @@ fn hex_encode(bytes: &[u8]) -> String {
     })
 }
 
-fn hex_decode(text: &str) -> Option<Vec<u8>> {
+/// The bytes that a record means; None for what is no hex.
+#[must_use]
+pub fn hex_decode(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> =
         text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
     let digits = digits?;

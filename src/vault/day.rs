@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::fs;
 use crate::manifest::{FORMAT, Manifest};
+use crate::vault::Vault;
 use crate::vault::seals::digest_line;
 
 /// The file that makes a directory a day.
@@ -34,6 +35,13 @@ impl Day {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.manifest.day
+    }
+
+    /// The vault that it lies in.
+    #[must_use]
+    pub fn vault(&self) -> Vault {
+        let days = fs::parent_of(&self.path);
+        Vault::around(fs::parent_of(days).to_owned(), &self.manifest.repository)
     }
 
     /// Its directory.

@@ -99,7 +99,11 @@ impl Vault {
     }
 
     fn at(root: &Path, repository: &str) -> Self {
-        Self { path: root.join(repository), repository: repository.to_owned() }
+        Self::around(root.join(repository), repository)
+    }
+
+    fn around(path: PathBuf, repository: &str) -> Self {
+        Self { path, repository: repository.to_owned() }
     }
 
     /// `<vault>/<repository>`.

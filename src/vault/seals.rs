@@ -28,8 +28,10 @@ impl Vault {
         let path = self.seal_path(day);
         let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
         let damaged = |problem: String| Error::DamagedRecord { path: path.clone(), problem };
+        let text = checked(&bytes)
+            .ok_or_else(|| damaged("it does not have the digest in its last line".to_owned()))?;
         let record: SealRecord =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
         if record.format != FORMAT {
             return Err(damaged(format!(
                 "it has format {}, and this daykeep reads format {FORMAT}",
@@ -49,6 +51,8 @@ impl Locked {
         let mut text = serde_json::to_vec_pretty(record)
             .map_err(|source| Error::Manifest { path: path.clone(), source })?;
         text.push(b'\n');
+        let digest = last_line(&text);
+        text.extend_from_slice(digest.as_bytes());
         fs::create_dir_durable(fs::parent_of(&path))?;
         Ok(fs::write_durable(&path, &text)?)
     }
@@ -69,6 +73,18 @@ impl Locked {
         }
         Ok(())
     }
+}
+
+/// What a seal record ends with: the digest of all that stands before.
+fn last_line(text: &[u8]) -> String {
+    format!("{{\"blake3\":\"{}\"}}\n", blake3::hash(text).to_hex())
+}
+
+/// The record without its last line, if that has the record's digest.
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.strip_suffix(b"\n")?.iter().rposition(|byte| *byte == b'\n')? + 1;
+    let (text, last) = bytes.split_at(end);
+    (last == last_line(text).as_bytes()).then_some(text)
 }
 
 /// Writes `manifest.blake3` beside the manifest that is to come, as `b3sum -c` reads it; gives the digest.

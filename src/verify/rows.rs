@@ -1,0 +1,441 @@
+//! The databases of a day: the lists against each other, every segment against its digest, its rows and its base.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::gather::Gather;
+use super::own::{self, Found};
+use super::report::{Damage, Fault, Part, relative};
+use crate::database::{Text, recipe, reread};
+use crate::fs;
+use crate::manifest::{
+    DatabaseEntry, DatabaseSeal, PathBytes, Rows, Segment, TableReader, TableRecord,
+};
+use crate::vault::Day;
+
+/// Tables or stretches that one sentence names.
+const NAMED: usize = 3;
+
+/// The segments of one database, by the files that hold them.
+pub(super) struct Shelf<'a> {
+    day: &'a Day,
+    entry: &'a DatabaseEntry,
+    /// What is to be found in each text, by its digest.
+    texts: BTreeMap<String, Wanted>,
+    /// Digests of the texts that are patches against this base, by the base.
+    pub bases: BTreeMap<String, Vec<String>>,
+    /// Digests of the texts that are whole and no base.
+    pub wholes: Vec<String>,
+}
+
+/// What a text must be.
+#[derive(Default)]
+struct Wanted {
+    /// None for a base that is itself in no table.
+    content: Option<(u64, Rows)>,
+    uses: Vec<Stretch>,
+    base: Option<String>,
+}
+
+/// Rows of a table, counted from 1 in the order in which they are loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stretch {
+    table: String,
+    first: u64,
+    last: u64,
+}
+
+/// Reads the lists of a database, holds them against each other and the seal, and gives its segments. None: they cannot be told.
+pub(super) fn read_lists<'a>(
+    day: &'a Day,
+    entry: &'a DatabaseEntry,
+    seal: Option<&DatabaseSeal>,
+    gather: &Gather,
+) -> Result<Option<Shelf<'a>>, Error> {
+    let lists = Lists { day, entry, home: Path::new("database").join(&entry.directory) };
+    let Some(records) = lists.records(gather)? else { return Ok(None) };
+    lists.compare_numbers(&records, gather);
+    lists.compare_recipe(&records, gather)?;
+    if let Some(seal) = seal {
+        lists.compare_seal(&records, seal, gather);
+    }
+    let mut shelf =
+        Shelf { day, entry, texts: BTreeMap::new(), bases: BTreeMap::new(), wholes: Vec::new() };
+    for record in &records {
+        shelf.place(record);
+    }
+    shelf.sort();
+    Ok(Some(shelf))
+}
+
+struct Lists<'a> {
+    day: &'a Day,
+    entry: &'a DatabaseEntry,
+    home: PathBuf,
+}
+
+impl Lists<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.day.path().join(&self.home).join(name)
+    }
+
+    fn damage(&self, name: &str, fault: Fault, problem: String) -> Damage {
+        own::damage(self.day.manifest(), &self.home.join(name), fault, problem)
+    }
+
+    /// None: they cannot be read, which is told.
+    fn records(&self, gather: &Gather) -> Result<Option<Vec<TableRecord>>, Error> {
+        let path = self.path("tables.jsonl");
+        if !fs::exists(&path)? {
+            // That it is missing is told with the other files, if the manifest knows it.
+            return Ok(None);
+        }
+        let records: Result<Vec<_>, _> = TableReader::open(&path).and_then(Iterator::collect);
+        match records {
+            Ok(records) => Ok(Some(records)),
+            Err(error) => {
+                gather.add(self.damage("tables.jsonl", Fault::Unreadable, error.to_string()));
+                Ok(None)
+            }
+        }
+    }
+
+    fn compare_numbers(&self, records: &[TableRecord], gather: &Gather) {
+        let segments = || records.iter().flat_map(|record| &record.segments);
+        let name = &self.entry.name;
+        for record in records {
+            let sum = record.segments.iter().fold(Rows::default(), |rows, segment| rows.plus(segment.rows));
+            if sum != record.rows {
+                let table = shown_table(record);
+                let (says, has) = (record.rows.count, sum.count);
+                let problem = format!("it says that {table} has {says} rows, and its segments have {has} or other ones");
+                let means = format!("rows of {table} of the database {name} are missing, or are there that were not");
+                gather.add(Damage { means, ..self.damage("tables.jsonl", Fault::Numbers, problem) });
+            }
+        }
+        let is = [
+            ("tables", self.entry.tables, records.len() as u64),
+            ("rows", self.entry.rows, records.iter().map(|record| record.rows.count).sum()),
+            ("bytes of rows", self.entry.row_bytes, segments().map(|segment| segment.bytes).sum()),
+        ];
+        for (what, says, has) in is.into_iter().filter(|(_, says, has)| says != has) {
+            let problem = format!("manifest.json says that the database has {says} {what}, and it has {has}");
+            let means = format!("tables or rows of the database {name} were taken out of the day, or added, after it was sealed");
+            gather.add(Damage { means, ..self.damage("tables.jsonl", Fault::Numbers, problem) });
+        }
+    }
+
+    /// `load.txt` must say of each table what `tables.jsonl` says, in whatever order.
+    fn compare_recipe(&self, records: &[TableRecord], gather: &Gather) -> Result<(), Error> {
+        let path = self.path("load.txt");
+        let Some(text) = fs::read_if_exists(&path)? else { return Ok(()) };
+        let mut blocks: HashMap<blake3::Hash, u64> = HashMap::new();
+        for block in blocks_of(&text) {
+            *blocks.entry(blake3::hash(block)).or_default() += 1;
+        }
+        let mut unlike = Vec::new();
+        for record in records {
+            let wanted = blake3::hash(recipe(record, &self.entry.encoding).as_bytes());
+            match blocks.get_mut(&wanted) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ => unlike.push(shown_table(record)),
+            }
+        }
+        let name = &self.entry.name;
+        if !unlike.is_empty() {
+            let tables = some_of(&unlike);
+            let problem = format!("it does not load what tables.jsonl says of {tables}");
+            let means = format!("restore.sh would not restore the rows of {tables} of the database {name}");
+            gather.add(Damage { means, ..self.damage("load.txt", Fault::Numbers, problem) });
+        } else if blocks.values().any(|count| *count > 0) {
+            let problem = "it loads what no table of tables.jsonl has".to_owned();
+            let means = format!("restore.sh would load rows into the database {name} that are not the day's, or stop");
+            gather.add(Damage { means, ..self.damage("load.txt", Fault::Numbers, problem) });
+        }
+        Ok(())
+    }
+
+    /// The rows as they were summed while the server sent them.
+    fn compare_seal(&self, records: &[TableRecord], seal: &DatabaseSeal, gather: &Gather) {
+        let name = &self.entry.name;
+        let mut has: HashMap<(&str, &str), Rows> = HashMap::new();
+        for record in records {
+            has.insert((&record.schema, &record.name), record.rows);
+        }
+        let add = |problem: String, table: &str| {
+            let means = format!("the rows of {table} of the database {name} are not those that the server sent");
+            gather.add(Damage { means, ..self.damage("tables.jsonl", Fault::Numbers, problem) });
+        };
+        for table in &seal.tables {
+            let shown = qualified(&table.schema, &table.name);
+            match has.remove(&(table.schema.as_str(), table.name.as_str())) {
+                None => add(format!("the seal record has {shown}, which is not in it"), &shown),
+                Some(rows) if rows != table.rows => {
+                    let (sealed, is) = (table.rows.count, rows.count);
+                    add(format!("the seal record has {sealed} rows of {shown}; it has {is}, or other ones"), &shown);
+                }
+                Some(_) => {}
+            }
+        }
+        let mut more: Vec<String> = has.keys().map(|(schema, name)| qualified(schema, name)).collect();
+        more.sort();
+        if !more.is_empty() {
+            let tables = some_of(&more);
+            add(format!("the seal record does not know {tables}"), &tables);
+        }
+    }
+}
+
+/// The text in pieces that end with the line `E`.
+fn blocks_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = match rest {
+            [] => return None,
+            rest => rest.windows(3).position(|window| window == b"\nE\n").map_or(rest.len(), |at| at + 3),
+        };
+        let (block, behind) = rest.split_at(end);
+        rest = behind;
+        Some(block)
+    })
+}
+
+fn shown_table(record: &TableRecord) -> String {
+    qualified(&record.schema, &record.name)
+}
+
+fn qualified(schema: &str, name: &str) -> String {
+    crate::postgres::qualified(schema, name)
+}
+
+fn some_of(names: &[String]) -> String {
+    match names.len().checked_sub(NAMED) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..NAMED].join(", ")),
+        _ => names.join(", "),
+    }
+}
+
+impl Shelf<'_> {
+    fn place(&mut self, record: &TableRecord) {
+        let table = shown_table(record);
+        let mut before = 0;
+        for Segment { blake3, bytes, rows, base, .. } in &record.segments {
+            let stretch = Stretch { table: table.clone(), first: before + 1, last: before + rows.count };
+            before += rows.count;
+            let wanted = self.texts.entry(blake3.clone()).or_default();
+            wanted.content = Some((*bytes, *rows));
+            wanted.uses.push(stretch);
+            wanted.base.clone_from(base);
+            if let Some(base) = base {
+                self.texts.entry(base.clone()).or_default();
+            }
+        }
+    }
+
+    fn sort(&mut self) {
+        for (digest, wanted) in &self.texts {
+            if let Some(base) = &wanted.base {
+                self.bases.entry(base.clone()).or_default().push(digest.clone());
+            }
+        }
+        for (digest, wanted) in &self.texts {
+            if wanted.base.is_none() && !self.bases.contains_key(digest) {
+                self.wholes.push(digest.clone());
+            }
+        }
+    }
+
+    /// The files that some segment needs, by path relative to the day.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let patches = self.texts.iter().filter(|(_, wanted)| wanted.base.is_some());
+        let patches = patches.map(|(digest, _)| self.patch_path(digest));
+        let wholes = self.wholes.iter().chain(self.bases.keys()).map(|digest| self.whole_path(digest));
+        patches.chain(wholes)
+    }
+
+    fn tables(&self) -> PathBuf {
+        Path::new("database").join(&self.entry.directory).join("tables")
+    }
+
+    fn whole_path(&self, digest: &str) -> PathBuf {
+        self.tables().join(format!("{digest}.zst"))
+    }
+
+    fn patch_path(&self, digest: &str) -> PathBuf {
+        self.tables().join(format!("{digest}.patch.zst"))
+    }
+
+    /// A text that is whole.
+    pub fn read_whole(&self, digest: &str, found: &Found, gather: &Gather) {
+        let path = self.whole_path(digest);
+        if gather.is_chosen(path.as_os_str().as_encoded_bytes()) {
+            self.read(digest, &path, None, None, found, gather);
+        } else {
+            self.is_there(digest, &path, found, gather);
+        }
+    }
+
+    /// A base and the patches against it. The base is read when it or one of its patches is chosen.
+    pub fn read_base(&self, base: &str, found: &Found, gather: &Gather) {
+        let chosen = |path: &Path| gather.is_chosen(path.as_os_str().as_encoded_bytes());
+        let path = self.whole_path(base);
+        let patches = self.bases.get(base).into_iter().flatten();
+        let patches: Vec<_> = patches.map(|digest| (digest, self.patch_path(digest))).collect();
+        if !chosen(&path) && !patches.iter().any(|(_, path)| chosen(path)) {
+            self.is_there(base, &path, found, gather);
+            for (digest, path) in patches {
+                self.is_there(digest, &path, found, gather);
+            }
+            return;
+        }
+        let mut text = Vec::new();
+        let is_whole = self.read(base, &path, None, Some(&mut text), found, gather);
+        for (digest, path) in patches {
+            if gather.check().is_err() {
+                return;
+            }
+            if is_whole && chosen(&path) {
+                self.read(digest, &path, Some(&text), None, found, gather);
+            } else if self.is_there(digest, &path, found, gather) && !is_whole {
+                // Its text is lost with its base, which tells that; the file itself may be whole.
+                own::read(self.day, &path, gather);
+            }
+        }
+    }
+
+    fn is_there(&self, digest: &str, path: &Path, found: &Found, gather: &Gather) -> bool {
+        let is_there = found.contains_key(path);
+        if !is_there {
+            self.add(digest, path, Fault::Missing, "it is not there".to_owned(), gather);
+        }
+        is_there
+    }
+
+    /// True: the text is the one that is wanted.
+    fn read(
+        &self,
+        digest: &str,
+        path: &Path,
+        base: Option<&[u8]>,
+        keep: Option<&mut Vec<u8>>,
+        found: &Found,
+        gather: &Gather,
+    ) -> bool {
+        if !self.is_there(digest, path, found, gather) {
+            return false;
+        }
+        let file = match fs::open(&self.day.path().join(path)) {
+            Ok(file) => file,
+            Err(error) => {
+                self.add(digest, path, Fault::Unreadable, format!("{error}: {}", error.source), gather);
+                return false;
+            }
+        };
+        let seen = reread(file, base, keep, &mut |bytes| gather.read(bytes));
+        if gather.check().is_err() {
+            return false;
+        }
+        gather.read_whole();
+        let text = match seen.text {
+            Ok(text) if text.blake3 == digest => text,
+            Ok(_) => {
+                let problem = "its text does not have the digest that is its name".to_owned();
+                self.add(digest, path, Fault::Content, problem, gather);
+                return false;
+            }
+            Err(problem) => {
+                let fault = if seen.file.is_ok() { Fault::Content } else { Fault::Unreadable };
+                self.add(digest, path, fault, problem, gather);
+                return false;
+            }
+        };
+        self.compare(digest, &text, gather);
+        let sealed = path.to_str().and_then(|name| self.day.manifest().digests.get(name));
+        if seen.file.ok().as_ref() != sealed {
+            let problem = "it does not have the digest in manifest.json".to_owned();
+            let means = "its rows are still right, and would be restored".to_owned();
+            let (part, file) = (self.part(), relative(path));
+            gather.add(Damage { part, file, fault: Fault::Content, problem, means, record: None });
+        }
+        true
+    }
+
+    /// The text is right; what `tables.jsonl` says of it may be wrong.
+    fn compare(&self, digest: &str, text: &Text, gather: &Gather) {
+        let Some(wanted) = self.texts.get(digest) else { return };
+        if wanted.content.is_some_and(|content| content != (text.bytes, text.rows)) {
+            let path = Path::new("database").join(&self.entry.directory).join("tables.jsonl");
+            let problem = format!(
+                "it says other rows or bytes of the segment {digest} than that has ({} rows in {} bytes)",
+                text.rows.count, text.bytes
+            );
+            let means = format!("{} may not be those of the day", rows_of(&wanted.uses));
+            let damage = own::damage(self.day.manifest(), &path, Fault::Numbers, problem);
+            gather.add(Damage { means, ..damage });
+        }
+    }
+
+    fn part(&self) -> Part {
+        Part::Database { name: self.entry.name.clone() }
+    }
+
+    /// The loss of a text: its own rows, and those of the patches against it.
+    fn add(&self, digest: &str, path: &Path, fault: Fault, problem: String, gather: &Gather) {
+        let is_whole = path == self.whole_path(digest);
+        let patches = self.bases.get(digest).filter(|_| is_whole).into_iter().flatten();
+        let uses = std::iter::once(digest).chain(patches.map(String::as_str));
+        let lost: Vec<Stretch> =
+            uses.filter_map(|digest| self.texts.get(digest)).flat_map(|wanted| wanted.uses.clone()).collect();
+        let means = format!("{} of the database {} cannot be restored", rows_of(&lost), self.entry.name);
+        let (part, file) = (self.part(), PathBytes::from(path));
+        gather.add(Damage { part, file, fault, problem, means, record: None });
+    }
+}
+
+/// `rows 1 to 500 of "public"."item"`.
+fn rows_of(stretches: &[Stretch]) -> String {
+    let shown: Vec<String> = stretches
+        .iter()
+        .map(|Stretch { table, first, last }| match last.checked_sub(*first) {
+            None => format!("none of the rows of {table}"),
+            Some(0) => format!("row {first} of {table}"),
+            Some(_) => format!("rows {first} to {last} of {table}"),
+        })
+        .collect();
+    match shown.len().checked_sub(NAMED) {
+        Some(more @ 1..) => format!("{} and {more} more stretches of rows", shown[..NAMED].join(", ")),
+        _ if shown.is_empty() => "no rows".to_owned(),
+        _ => shown.join(", "),
+    }
+}
+
+/// The tables of a database by OID, as people see their names. None: the list cannot be read.
+pub(super) fn tables(day: &Day, entry: &DatabaseEntry) -> Option<Vec<(u32, String)>> {
+    let path = day.database().join(&entry.directory).join("tables.jsonl");
+    let records = TableReader::open(&path).ok()?;
+    records.map(|record| record.ok().map(|record| (record.oid, shown_table(&record)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stretch, blocks_of, rows_of, some_of};
+
+    #[test]
+    fn a_load_list_falls_into_tables() {
+        let text = b"T COPY a FROM stdin;\nF 1\nE\nT COPY b FROM stdin;\nE\nF 2\n";
+        let blocks: Vec<&[u8]> = blocks_of(text).collect();
+        assert_eq!(blocks, [&b"T COPY a FROM stdin;\nF 1\nE\n"[..], b"T COPY b FROM stdin;\nE\n", b"F 2\n"]);
+        assert_eq!(blocks_of(b"").count(), 0);
+    }
+
+    #[test]
+    fn rows_are_named_in_short() {
+        let stretch = |first, last| Stretch { table: "t".into(), first, last };
+        assert_eq!(rows_of(&[stretch(1, 1), stretch(2, 9)]), "row 1 of t, rows 2 to 9 of t");
+        assert_eq!(rows_of(&[stretch(3, 2)]), "none of the rows of t");
+        let many: Vec<Stretch> = (1..=5).map(|row| stretch(row, row)).collect();
+        assert_eq!(rows_of(&many), "row 1 of t, row 2 of t, row 3 of t and 2 more stretches of rows");
+        assert_eq!(some_of(&["a".into(), "b".into()]), "a, b");
+    }
+}
