@@ -62,11 +62,7 @@ pub fn reread(
     Reread { file, text }
 }
 
-fn decode(
-    raw: &mut Raw<'_>,
-    base: Option<&[u8]>,
-    mut keep: Option<&mut Vec<u8>>,
-) -> io::Result<Text> {
+fn decode(raw: &mut Raw<'_>, base: Option<&[u8]>, mut keep: Option<&mut Vec<u8>>) -> io::Result<Text> {
     let reader = BufReader::with_capacity(CHUNK, raw);
     let decoder = match base {
         Some(base) => zstd::Decoder::with_ref_prefix(reader, base)?,

@@ -30,8 +30,7 @@ impl Vault {
         let damaged = |problem: String| Error::DamagedRecord { path: path.clone(), problem };
         let text = checked(&bytes)
             .ok_or_else(|| damaged("it does not have the digest in its last line".to_owned()))?;
-        let record: SealRecord =
-            serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
+        let record: SealRecord = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
         if record.format != FORMAT {
             return Err(damaged(format!(
                 "it has format {}, and this daykeep reads format {FORMAT}",

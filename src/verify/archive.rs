@@ -55,16 +55,23 @@ fn compare(
     let has = archive.data.len() as u64;
     if has != entry.rest_tables {
         let says = entry.rest_tables;
-        let problem = format!("manifest.json says that the rows of {says} tables are in it, and it has those of {has}");
+        let problem =
+            format!("manifest.json says that the rows of {says} tables are in it, and it has those of {has}");
         gather.add(damage(Fault::Numbers, problem));
     }
     // A list that cannot be read is told where its rows are looked for.
     for (oid, table) in rows::tables(day, entry).unwrap_or_default() {
         gather.check()?;
         if !archive.tables.contains(&oid) {
-            gather.add(damage(Fault::Numbers, format!("it does not make {table}, whose rows are in the segments")));
+            gather.add(damage(
+                Fault::Numbers,
+                format!("it does not make {table}, whose rows are in the segments"),
+            ));
         } else if archive.data.contains(&oid) {
-            gather.add(damage(Fault::Numbers, format!("it has the rows of {table}, which are in the segments too")));
+            gather.add(damage(
+                Fault::Numbers,
+                format!("it has the rows of {table}, which are in the segments too"),
+            ));
         }
     }
     Ok(())

@@ -129,7 +129,10 @@ impl Gather {
 impl Sample {
     /// The same name and seed always give the same answer.
     fn takes(&self, name: &[u8]) -> bool {
-        #[expect(clippy::cast_precision_loss, reason = "the upper half of the digest has a double's precision")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the upper half of the digest has a double's precision"
+        )]
         let share = (xxh3_64_with_seed(name, self.seed) >> 32) as f64 / f64::from(u32::MAX);
         share * 100.0 < self.percent
     }

@@ -117,7 +117,8 @@ mod tests {
             target: None,
             link_group: None,
             device: None,
-            xattrs: [("user.a".to_owned(), "01".to_owned()), ("trusted.b".to_owned(), "02".to_owned())].into(),
+            xattrs: [("user.a".to_owned(), "01".to_owned()), ("trusted.b".to_owned(), "02".to_owned())]
+                .into(),
         }
     }
 
@@ -163,7 +164,9 @@ mod tests {
 
     #[test]
     fn extended_attributes_are_held_against_the_record() {
-        let is = |pairs: &[(&str, u8)]| pairs.iter().map(|(name, byte)| ((*name).to_owned(), vec![*byte])).collect();
+        let is = |pairs: &[(&str, u8)]| {
+            pairs.iter().map(|(name, byte)| ((*name).to_owned(), vec![*byte])).collect()
+        };
         let same = |pairs: &[(&str, u8)], maker| same_xattrs(&record(), &is(pairs), maker);
         assert!(same(&[("user.a", 1), ("trusted.b", 2), ("security.selinux", 9)], ROOT));
         assert!(!same(&[("user.a", 1)], ROOT) && same(&[("user.a", 1)], OTHER));

@@ -95,13 +95,7 @@ pub struct Choice {
 
 impl Default for Choice {
     fn default() -> Self {
-        Self {
-            databases: Chosen::All,
-            trees: Chosen::All,
-            tree_content: true,
-            sample: None,
-            bin_dir: None,
-        }
+        Self { databases: Chosen::All, trees: Chosen::All, tree_content: true, sample: None, bin_dir: None }
     }
 }
 
@@ -129,7 +123,7 @@ fn files(day: &Day, gather: &Gather) -> Result<ProofSeconds, Error> {
     let clock = &gather.context.clock;
     let since = |begun: Duration| (clock.monotonic() - begun).as_secs_f64();
     let begun = clock.monotonic();
-    let seal = seal::check(day, gather)?;
+    let seal = seal::check(day, gather);
     let found = own::list(day, gather)?;
     expect(day, &found, gather);
     databases(day, seal.as_ref(), &found, gather)?;
@@ -142,7 +136,8 @@ fn files(day: &Day, gather: &Gather) -> Result<ProofSeconds, Error> {
 /// How much is to be read, and whether a sample will do: files that do not have the bytes that they had are all read.
 fn expect(day: &Day, found: &own::Found, gather: &Gather) {
     let manifest = day.manifest();
-    let chosen = found.iter().filter(|(path, _)| own::concerns(&own::part_of(manifest, path), &gather.choice));
+    let chosen =
+        found.iter().filter(|(path, _)| own::concerns(&own::part_of(manifest, path), &gather.choice));
     gather.expect(chosen.map(|(_, size)| size).sum());
     if gather.choice.tree_content {
         let trees = manifest.trees.iter().filter(|(name, _)| gather.choice.trees.has(name));
@@ -172,18 +167,13 @@ enum Task<'a> {
 }
 
 /// The day's own files and its segments.
-fn databases(
-    day: &Day,
-    seal: Option<&SealRecord>,
-    found: &own::Found,
-    gather: &Gather,
-) -> Result<(), Error> {
+fn databases(day: &Day, seal: Option<&SealRecord>, found: &own::Found, gather: &Gather) -> Result<(), Error> {
     let manifest = day.manifest();
     let entries = manifest.database.iter().flat_map(|database| &database.databases);
     let (mut shelves, mut needed, mut known) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for entry in entries.filter(|entry| gather.choice.databases.has(&entry.name)) {
         let seal = seal.and_then(|seal| seal.databases.iter().find(|seal| seal.name == entry.name));
-        if let Some(shelf) = rows::read_lists(day, entry, seal, gather)? {
+        if let Some(shelf) = rows::read_lists(day, entry, seal, found, gather) {
             needed.extend(shelf.files());
             known.insert(entry.name.clone());
             shelves.push(shelf);
@@ -201,8 +191,8 @@ fn databases(
             if needed.contains(&path) || !own::concerns(&part, &gather.choice) {
                 continue;
             }
-            let in_vain = own::is_segment(&path)
-                && matches!(&part, Part::Database { name } if known.contains(name));
+            let in_vain =
+                own::is_segment(&path) && matches!(&part, Part::Database { name } if known.contains(name));
             if in_vain && found.contains_key(&path) {
                 gather.note(format!("{name} holds rows that no table has; it was stored in vain"));
             }

@@ -33,7 +33,14 @@ pub(super) fn list(day: &Day, gather: &Gather) -> Result<Found, Error> {
         };
         for name in names {
             let path = directory.join(&name);
-            let kind = fs::look_at(&day.path().join(&path))?;
+            let kind = match fs::look_at(&day.path().join(&path)) {
+                Ok(kind) => kind,
+                Err(error) => {
+                    let problem = format!("{error}: {}", error.source);
+                    gather.add(damage(manifest, &path, Fault::Unreadable, problem));
+                    continue;
+                }
+            };
             if kind.is_dir() && is_known_directory(manifest, &path) {
                 if path != Path::new("trees") {
                     open.push(path);
@@ -116,7 +123,8 @@ pub(super) fn part_of(manifest: &Manifest, path: &Path) -> Part {
         _ => {}
     }
     let databases = manifest.database.iter().flat_map(|database| &database.databases);
-    let mut databases = databases.filter(|entry| path.starts_with(Path::new("database").join(&entry.directory)));
+    let mut databases =
+        databases.filter(|entry| path.starts_with(Path::new("database").join(&entry.directory)));
     databases.next().map_or(Part::Day, |entry| Part::Database { name: entry.name.clone() })
 }
 

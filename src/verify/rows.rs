@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::Error;
 use super::gather::Gather;
 use super::own::{self, Found};
 use super::report::{Damage, Fault, Part, relative};
 use crate::database::{Text, recipe, reread};
 use crate::fs;
 use crate::manifest::{
-    DatabaseEntry, DatabaseSeal, PathBytes, Rows, Segment, TableReader, TableRecord,
+    DatabaseEntry, DatabaseSeal, PathBytes, RecordsError, Rows, Segment, TableReader, TableRecord,
 };
 use crate::vault::Day;
 
@@ -51,22 +50,22 @@ pub(super) fn read_lists<'a>(
     day: &'a Day,
     entry: &'a DatabaseEntry,
     seal: Option<&DatabaseSeal>,
+    found: &Found,
     gather: &Gather,
-) -> Result<Option<Shelf<'a>>, Error> {
+) -> Option<Shelf<'a>> {
     let lists = Lists { day, entry, home: Path::new("database").join(&entry.directory) };
-    let Some(records) = lists.records(gather)? else { return Ok(None) };
+    let records = lists.records(found, gather)?;
     lists.compare_numbers(&records, gather);
-    lists.compare_recipe(&records, gather)?;
+    lists.compare_recipe(&records, found, gather);
     if let Some(seal) = seal {
         lists.compare_seal(&records, seal, gather);
     }
-    let mut shelf =
-        Shelf { day, entry, texts: BTreeMap::new(), bases: BTreeMap::new(), wholes: Vec::new() };
+    let mut shelf = Shelf { day, entry, texts: BTreeMap::new(), bases: BTreeMap::new(), wholes: Vec::new() };
     for record in &records {
         shelf.place(record);
     }
     shelf.sort();
-    Ok(Some(shelf))
+    Some(shelf)
 }
 
 struct Lists<'a> {
@@ -85,20 +84,15 @@ impl Lists<'_> {
     }
 
     /// None: they cannot be read, which is told.
-    fn records(&self, gather: &Gather) -> Result<Option<Vec<TableRecord>>, Error> {
-        let path = self.path("tables.jsonl");
-        if !fs::exists(&path)? {
-            // That it is missing is told with the other files, if the manifest knows it.
-            return Ok(None);
-        }
-        let records: Result<Vec<_>, _> = TableReader::open(&path).and_then(Iterator::collect);
-        match records {
-            Ok(records) => Ok(Some(records)),
-            Err(error) => {
-                gather.add(self.damage("tables.jsonl", Fault::Unreadable, error.to_string()));
-                Ok(None)
-            }
-        }
+    fn records(&self, found: &Found, gather: &Gather) -> Option<Vec<TableRecord>> {
+        // That it is missing is told with the other files.
+        found.get(&self.home.join("tables.jsonl"))?;
+        let records: Result<Vec<_>, _> =
+            TableReader::open(&self.path("tables.jsonl")).and_then(Iterator::collect);
+        let tell = |error: RecordsError| {
+            gather.add(self.damage("tables.jsonl", Fault::Unreadable, error.to_string()));
+        };
+        records.map_err(tell).ok()
     }
 
     fn compare_numbers(&self, records: &[TableRecord], gather: &Gather) {
@@ -109,8 +103,11 @@ impl Lists<'_> {
             if sum != record.rows {
                 let table = shown_table(record);
                 let (says, has) = (record.rows.count, sum.count);
-                let problem = format!("it says that {table} has {says} rows, and its segments have {has} or other ones");
-                let means = format!("rows of {table} of the database {name} are missing, or are there that were not");
+                let problem = format!(
+                    "it says that {table} has {says} rows, and its segments have {has} or other ones"
+                );
+                let means =
+                    format!("rows of {table} of the database {name} are missing, or are there that were not");
                 gather.add(Damage { means, ..self.damage("tables.jsonl", Fault::Numbers, problem) });
             }
         }
@@ -121,15 +118,18 @@ impl Lists<'_> {
         ];
         for (what, says, has) in is.into_iter().filter(|(_, says, has)| says != has) {
             let problem = format!("manifest.json says that the database has {says} {what}, and it has {has}");
-            let means = format!("tables or rows of the database {name} were taken out of the day, or added, after it was sealed");
+            let means = format!(
+                "tables or rows of the database {name} were taken out of the day, or added, after it was sealed"
+            );
             gather.add(Damage { means, ..self.damage("tables.jsonl", Fault::Numbers, problem) });
         }
     }
 
     /// `load.txt` must say of each table what `tables.jsonl` says, in whatever order.
-    fn compare_recipe(&self, records: &[TableRecord], gather: &Gather) -> Result<(), Error> {
-        let path = self.path("load.txt");
-        let Some(text) = fs::read_if_exists(&path)? else { return Ok(()) };
+    fn compare_recipe(&self, records: &[TableRecord], found: &Found, gather: &Gather) {
+        // What cannot be read is told with the other files.
+        let there = found.contains_key(&self.home.join("load.txt"));
+        let Some(text) = fs::read(&self.path("load.txt")).ok().filter(|_| there) else { return };
         let mut blocks: HashMap<blake3::Hash, u64> = HashMap::new();
         for block in blocks_of(&text) {
             *blocks.entry(blake3::hash(block)).or_default() += 1;
@@ -150,10 +150,11 @@ impl Lists<'_> {
             gather.add(Damage { means, ..self.damage("load.txt", Fault::Numbers, problem) });
         } else if blocks.values().any(|count| *count > 0) {
             let problem = "it loads what no table of tables.jsonl has".to_owned();
-            let means = format!("restore.sh would load rows into the database {name} that are not the day's, or stop");
+            let means = format!(
+                "restore.sh would load rows into the database {name} that are not the day's, or stop"
+            );
             gather.add(Damage { means, ..self.damage("load.txt", Fault::Numbers, problem) });
         }
-        Ok(())
     }
 
     /// The rows as they were summed while the server sent them.
@@ -164,7 +165,8 @@ impl Lists<'_> {
             has.insert((&record.schema, &record.name), record.rows);
         }
         let add = |problem: String, table: &str| {
-            let means = format!("the rows of {table} of the database {name} are not those that the server sent");
+            let means =
+                format!("the rows of {table} of the database {name} are not those that the server sent");
             gather.add(Damage { means, ..self.damage("tables.jsonl", Fault::Numbers, problem) });
         };
         for table in &seal.tables {
@@ -173,7 +175,10 @@ impl Lists<'_> {
                 None => add(format!("the seal record has {shown}, which is not in it"), &shown),
                 Some(rows) if rows != table.rows => {
                     let (sealed, is) = (table.rows.count, rows.count);
-                    add(format!("the seal record has {sealed} rows of {shown}; it has {is}, or other ones"), &shown);
+                    add(
+                        format!("the seal record has {sealed} rows of {shown}; it has {is}, or other ones"),
+                        &shown,
+                    );
                 }
                 Some(_) => {}
             }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::Error;
 use super::gather::Gather;
 use super::own;
 use super::report::{Damage, Fault};
@@ -11,18 +10,21 @@ use crate::manifest::SealRecord;
 use crate::vault::{self, Day};
 
 /// Holds the three against each other; gives the seal record, if it can be believed.
-pub(super) fn check(day: &Day, gather: &Gather) -> Result<Option<SealRecord>, Error> {
-    let read = |name: &str| fs::read_if_exists(&day.path().join(name));
-    let manifest = read("manifest.json")?.unwrap_or_default();
+pub(super) fn check(day: &Day, gather: &Gather) -> Option<SealRecord> {
+    let read = |name: &str| read_or_tell(day, name, gather);
+    let manifest = read("manifest.json").unwrap_or_default();
     let digest = blake3::hash(&manifest).to_hex().to_string();
-    let beside = read("manifest.blake3")?;
+    let beside = read("manifest.blake3");
     let seal = match day.vault().seal_of(day.name()) {
         Ok(seal) => Seal::of(seal),
         Err(vault::Error::DamagedRecord { problem, .. }) => {
             gather.add(own::seal_damage(day.name(), Fault::Content, problem));
             Seal::Damaged
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            gather.add(own::seal_damage(day.name(), Fault::Unreadable, error.to_string()));
+            Seal::Damaged
+        }
     };
     let of = |name: &str, fault, problem: &str| {
         own::damage(day.manifest(), Path::new(name), fault, problem.to_owned())
@@ -32,7 +34,7 @@ pub(super) fn check(day: &Day, gather: &Gather) -> Result<Option<SealRecord>, Er
         (Seal::There(seal), Some(_) | None) if seal.manifest != digest => {
             let problem = "it does not have the digest in the seal record: one of them was changed after the day was sealed";
             gather.add(of("manifest.json", Fault::Content, problem));
-            return Ok(None);
+            return None;
         }
         (Seal::There(_), Some(false)) => {
             let problem = "it does not have the digest of manifest.json, which is as it was sealed";
@@ -54,9 +56,21 @@ pub(super) fn check(day: &Day, gather: &Gather) -> Result<Option<SealRecord>, Er
         }
         (Seal::There(_) | Seal::Damaged, Some(true)) => {}
     }
-    let Seal::There(seal) = seal else { return Ok(None) };
+    let Seal::There(seal) = seal else { return None };
     compare_names(day, &seal, gather);
-    Ok(Some(*seal))
+    Some(*seal)
+}
+
+/// None: it is not there, or cannot be read, which is told.
+fn read_or_tell(day: &Day, name: &str, gather: &Gather) -> Option<Vec<u8>> {
+    match fs::read_if_exists(&day.path().join(name)) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let problem = format!("{error}: {}", error.source);
+            gather.add(own::damage(day.manifest(), Path::new(name), Fault::Unreadable, problem));
+            None
+        }
+    }
 }
 
 enum Seal {
@@ -77,7 +91,8 @@ fn compare_names(day: &Day, seal: &SealRecord, gather: &Gather) {
     let databases = manifest.database.iter().flat_map(|database| &database.databases);
     let mut says: Vec<String> = databases.map(|entry| format!("database {}", entry.name)).collect();
     says.extend(manifest.trees.keys().map(|tree| format!("tree {tree}")));
-    let mut sealed: Vec<String> = seal.databases.iter().map(|seal| format!("database {}", seal.name)).collect();
+    let mut sealed: Vec<String> =
+        seal.databases.iter().map(|seal| format!("database {}", seal.name)).collect();
     sealed.extend(seal.trees.keys().map(|tree| format!("tree {tree}")));
     let add = |what: &String, problem: &str| {
         let damage = own::damage(
@@ -86,7 +101,10 @@ fn compare_names(day: &Day, seal: &SealRecord, gather: &Gather) {
             Fault::Numbers,
             format!("the {what} {problem}"),
         );
-        gather.add(Damage { means: format!("the {what} is not what it was when the day was sealed"), ..damage });
+        gather.add(Damage {
+            means: format!("the {what} is not what it was when the day was sealed"),
+            ..damage
+        });
     };
     for what in sealed.iter().filter(|what| !says.contains(what)) {
         add(what, "is in the seal record and not in manifest.json");

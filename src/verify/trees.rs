@@ -13,7 +13,9 @@ use super::{Choice, Error};
 use crate::fs::attributes::{has_xattrs, read_xattrs};
 use crate::fs::dir::{Dir, Kind, is_gone};
 use crate::fs::{self, OnPath as _, copy};
-use crate::manifest::{FileKind, FileRecord, PathBytes, RecordReader, SealRecord, TreeRecord, TreeSeal, walk_order};
+use crate::manifest::{
+    FileKind, FileRecord, PathBytes, RecordReader, SealRecord, TreeRecord, TreeSeal, walk_order,
+};
 use crate::vault::Day;
 
 /// Content to be read.
@@ -125,7 +127,10 @@ impl Records {
                 part: Part::Records,
                 file: PathBytes(b"files.jsonl.zst".to_vec()),
                 fault: Fault::Numbers,
-                problem: format!("it has records of a tree {:?} that manifest.json does not know", record.tree),
+                problem: format!(
+                    "it has records of a tree {:?} that manifest.json does not know",
+                    record.tree
+                ),
                 means: "that tree is not restored".to_owned(),
                 record: None,
             });
@@ -139,7 +144,9 @@ fn unreadable_records(problem: &str, what: &str) -> Damage {
         file: PathBytes(b"files.jsonl.zst".to_vec()),
         fault: Fault::Unreadable,
         problem: problem.to_owned(),
-        means: format!("{what} can be held against its record, or restored by it; restore.sh copies the trees as they are"),
+        means: format!(
+            "{what} can be held against its record, or restored by it; restore.sh copies the trees as they are"
+        ),
         record: None,
     }
 }
@@ -363,7 +370,8 @@ impl<'a> Merge<'a> {
             Some((_, first)) => {
                 let first = shown(first);
                 let problem = format!("it was one inode with {first}, and is not any more");
-                let means = "restore.sh would restore two files where there was one with two names".to_owned();
+                let means =
+                    "restore.sh would restore two files where there was one with two names".to_owned();
                 self.damage(Box::new(record.clone()), Fault::Links, problem, means);
                 true
             }
@@ -438,8 +446,12 @@ fn lost(record: &FileRecord) -> String {
     let (word, path, tree) = (judge::word(record.kind), shown(&record.path), &record.tree);
     match record.kind {
         FileKind::File => format!("the file {path} of the tree {tree} cannot be restored from this day"),
-        _ if path.is_empty() => format!("the root of the tree {tree} is made anew from its record; restore.sh cannot restore the tree"),
-        _ => format!("the {word} {path} of the tree {tree} is made anew from its record; restore.sh would leave it out"),
+        _ if path.is_empty() => format!(
+            "the root of the tree {tree} is made anew from its record; restore.sh cannot restore the tree"
+        ),
+        _ => format!(
+            "the {word} {path} of the tree {tree} is made anew from its record; restore.sh would leave it out"
+        ),
     }
 }
 
@@ -457,9 +469,10 @@ fn cannot_read(tree: &str, path: &[u8], error: &fs::Error) -> Damage {
 fn read_content(task: &Task, gather: &Gather) {
     let record = &task.record;
     let path = task.dir.path_of(&task.name);
-    let digest = task.dir.open_file(&task.name).and_then(|file| {
-        copy::content(&file, None, &mut |bytes| gather.read(bytes)).on("read", &path)
-    });
+    let digest = task
+        .dir
+        .open_file(&task.name)
+        .and_then(|file| copy::content(&file, None, &mut |bytes| gather.read(bytes)).on("read", &path));
     if gather.check().is_err() {
         return;
     }

@@ -72,7 +72,8 @@ impl Walk {
                 Err(error) if is_gone(&error) => continue,
                 stat => stat?,
             };
-            let path = if level.path.is_empty() { name.clone() } else { [&level.path, &b"/"[..], &name].concat() };
+            let path =
+                if level.path.is_empty() { name.clone() } else { [&level.path, &b"/"[..], &name].concat() };
             let met = Met { path, dir, name, stat };
             if stat.kind == Kind::Directory {
                 self.pending = Some(met.clone());

@@ -1,9 +1,11 @@
 //! What several test programs share. Each uses a part of it.
 #![allow(dead_code, reason = "every test program uses another part")]
 
+pub mod damage;
 pub mod day;
 pub mod postgres;
 pub mod programs;
 pub mod repository;
 pub mod scheduler;
+pub mod shop;
 pub mod whole;
