@@ -22,6 +22,8 @@ pub(crate) enum Thing {
     Vault(PathBuf),
     /// The root of a tree.
     Tree(String, PathBuf),
+    /// Where drills make and remove what they need.
+    Scratch(PathBuf),
     /// What the hold pauses, in words.
     Held(String),
 }
@@ -77,6 +79,22 @@ fn conflict(earlier: &Claim, later: &Claim) -> Option<(String, String)> {
         (Thing::Tree(name, tree), Thing::Vault(vault)) => {
             nested(vault, &later.repository, tree, name, &earlier.repository)
         }
+        (Thing::Scratch(scratch), Thing::Tree(name, tree))
+        | (Thing::Tree(name, tree), Thing::Scratch(scratch)) => overlap(scratch, tree).then(|| {
+            (
+                format!(
+                    "the scratch directory {} and the tree `{name}` ({}) are not apart",
+                    scratch.display(),
+                    tree.display()
+                ),
+                "every day would hold what a drill left there: put the scratch directory elsewhere"
+                    .to_owned(),
+            )
+        }),
+        (Thing::Scratch(scratch), Thing::Vault(vault)) => scratch_in_vault(scratch, vault, &later.repository),
+        (Thing::Vault(vault), Thing::Scratch(scratch)) => {
+            scratch_in_vault(scratch, vault, &earlier.repository)
+        }
         (Thing::Held(a), Thing::Held(b)) if a == b && !same_repository => Some((
             format!("{a} is held by repository `{}` already", earlier.repository),
             "what is held belongs to one repository: the other would start it again too early; \
@@ -85,6 +103,20 @@ fn conflict(earlier: &Claim, later: &Claim) -> Option<(String, String)> {
         )),
         _ => None,
     }
+}
+
+fn scratch_in_vault(scratch: &Path, vault: &Path, repository: &str) -> Option<(String, String)> {
+    let days = vault.join(repository);
+    overlap(scratch, &days).then(|| {
+        (
+            format!(
+                "the scratch directory {} and the days of repository `{repository}` ({}) are not apart",
+                scratch.display(),
+                days.display()
+            ),
+            "a vault holds nothing but days: put the scratch directory beside it".to_owned(),
+        )
+    })
 }
 
 fn nested(vault: &Path, vault_of: &str, tree: &Path, name: &str, tree_of: &str) -> Option<(String, String)> {

@@ -7,6 +7,7 @@
 
 mod across;
 mod database;
+mod drill;
 mod hold;
 mod key;
 mod problem;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use database::{Database, Databases, Server};
+pub use drill::{Drill, DrillTrees};
 pub use hold::{
     Adapter, CommandHold, FossologyHold, Hold, HttpHold, OnBusy, Secret, SystemdAction, SystemdHold,
 };
@@ -97,6 +99,8 @@ pub struct Repository {
     pub trees: BTreeMap<String, Tree>,
     /// Cross-checks by name.
     pub checks: BTreeMap<String, Check>,
+    /// How its days are drilled.
+    pub drill: Drill,
     /// How much of the machine a run may use.
     pub limits: Limits,
     /// This repository's part of the file, as canonical TOML without secrets: what `config show` prints and every day

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use crate::config::key::{Absent, Key, Section};
 use crate::config::read::{
-    CHECK, COMMAND, DAEMON, DATABASE, FOSSOLOGY, HOLD, HTTP, KEEP, LIMITS, NONE, REPOSITORY, ROOT, SYSTEMD,
-    TREE,
+    CHECK, COMMAND, DAEMON, DATABASE, DRILL, FOSSOLOGY, HOLD, HTTP, KEEP, LIMITS, NONE, REPOSITORY, ROOT,
+    SYSTEMD, TREE,
 };
 
 /// Lines are not longer than this.
@@ -62,6 +62,7 @@ fn fossology(sample: &mut Sample) {
     sample.table(&format!("{own}.database"), &DATABASE, usual, &[]);
     sample.table(&format!("{own}.tree.files"), &TREE, usual, &[("content_named", "true")]);
     sample.table(&format!("{own}.check.files"), &CHECK, usual, &[]);
+    sample.table(&format!("{own}.drill"), &DRILL, |_| true, &[]);
     sample.table(&format!("{own}.limits"), &LIMITS, |_| true, &[]);
 }
 

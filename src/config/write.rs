@@ -9,8 +9,8 @@ use std::time::Duration;
 use toml::Value;
 
 use crate::config::{
-    Adapter, Check, CheckQuery, Config, Database, Databases, Hold, HttpHold, OnBusy, Repository, Secret,
-    SystemdAction, Tree,
+    Adapter, Check, CheckQuery, Config, Database, Databases, Drill, Hold, HttpHold, OnBusy, Repository,
+    Secret, SystemdAction, Tree,
 };
 
 impl Config {
@@ -67,6 +67,7 @@ impl Repository {
         for check in self.checks.values() {
             write_check(&mut writer, &format!("{own}.check.{}", check.name), check);
         }
+        write_drill(&mut writer, &format!("{own}.drill"), &self.drill);
         let limits = &self.limits;
         writer.table(&format!("{own}.limits"));
         writer.optional("copy_rate", limits.copy_rate.map(size));
@@ -76,6 +77,16 @@ impl Repository {
         writer.key("idle_priority", limits.idle_priority);
         writer.text
     }
+}
+
+fn write_drill(writer: &mut Writer, own: &str, drill: &Drill) {
+    writer.table(own);
+    if let Some(schedule) = &drill.schedule {
+        writer.key("schedule", schedule.cron.as_str());
+        writer.key("timezone", schedule.timezone.as_str());
+    }
+    writer.optional("directory", drill.directory.as_deref().map(path));
+    writer.key("trees", drill.trees.word());
 }
 
 fn write_hold(writer: &mut Writer, own: &str, hold: &Hold) {

@@ -2,6 +2,7 @@
 
 mod cron;
 mod database;
+mod drill;
 mod filter;
 mod hold;
 mod http;
@@ -21,6 +22,7 @@ use crate::config::source::Source;
 use crate::config::value::Value;
 use crate::config::{Config, Daemon, across};
 pub(crate) use database::DATABASE;
+pub(crate) use drill::DRILL;
 pub(crate) use hold::{COMMAND, FOSSOLOGY, HOLD, NONE, SYSTEMD};
 pub(crate) use http::HTTP;
 pub(crate) use repository::{KEEP, LIMITS, REPOSITORY};
