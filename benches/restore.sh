@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# shellcheck source=benches/lib.sh
+# How long does a restore take, against what an admin would use instead? The database: `daykeep restore`, `psql` of what pg_dumpall
+# wrote, `pg_restore -j2` of what `pg_dump -Fd -j2` wrote, each into a server with fsync on that lacks the database. The
+# trees: `daykeep restore` and `rsync -a`, into an empty directory and onto a tree of which some was changed. In turn, after
+# one round that is not counted; prints every round and the ratios of the medians.
+source "$(dirname "$0")/lib.sh"
+
+rounds=${ROUNDS:-5}
+scale=${SCALE:-20}
+files=${FILES:-50000}
+
+# seconds COMMAND...: runs it, prints how long it took.
+seconds() {
+    local began=$EPOCHREALTIME
+    "$@" >"$work/said" 2>&1 || { cat "$work/said" >&2; return 1; }
+    awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f", b - a }'
+}
+
+record() { echo "$2" >>"$work/times-$1"; }
+median_of() { tail -n +2 "$work/times-$1" | median; }
+against() { echo "$1: daykeep $(median_of "$2") s, $3 $(median_of "$4") s, ratio $(ratio "$(median_of "$2")" "$(median_of "$4")")"; }
+
+start_server
+source_host=$PGHOST
+target_host=$work/target
+mkdir "$target_host"
+[ "$(id -u)" != 0 ] || chown postgres "$target_host"
+as_postgres "$pgbin/initdb" -D "$target_host/data" -U postgres -A trust --no-sync >/dev/null
+as_postgres "$pgbin/pg_ctl" -D "$target_host/data" -w -s -l "$target_host/log" \
+    -o "-c listen_addresses='' -c unix_socket_directories=$target_host -c max_wal_size=8GB -c shared_buffers=512MB" start
+stop_target() {
+    as_postgres "$pgbin/pg_ctl" -D "$target_host/data" -s -m immediate stop || true
+    finish
+}
+trap stop_target EXIT
+on_target() { env PGHOST="$target_host" "$@"; }
+
+createdb bench
+"$pgbin/pgbench" -q -i -s "$scale" bench 2>/dev/null
+psql -q bench <<'SQL'
+CREATE TABLE docs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, owner int NOT NULL, title text NOT NULL, body text NOT NULL);
+INSERT INTO docs (owner, title, body)
+    SELECT n % 1000, 'document ' || n, (SELECT string_agg(md5((n * 100 + i)::text), ' ') FROM generate_series(1, 60) i)
+    FROM generate_series(1, 80000) n;
+CREATE INDEX ON docs (owner);
+CREATE INDEX ON docs (title);
+SQL
+"$examples/make_tree" "$work/tree" "$files" 256
+configure bench bench "$work/tree"
+run_daykeep bench
+pg_dumpall >"$work/all.sql"
+pg_dump -Fd -j2 -Z1 -f "$work/dir" bench
+echo "database: $(psql -Atc "select pg_size_pretty(pg_database_size('bench'))"); tree: $files files"
+
+restore() { "$daykeep" --config "$work/bench.toml" --quiet restore bench latest --yes "$@"; }
+confirm() { "$daykeep" --config "$work/bench.toml" --quiet restore bench --confirm --yes; }
+drop_target() { on_target dropdb --if-exists -f bench; }
+flush() { sync; on_target psql -qc checkpoint; }
+by_daykeep() { restore --only database --to-server "host=$target_host user=postgres"; }
+by_psql() { on_target psql -q -f "$work/all.sql" postgres; }
+by_pg_restore() { on_target pg_restore -j2 --create -d postgres "$work/dir"; }
+analyze() { on_target vacuumdb -q -Z -j2 bench; }
+
+for round in $(seq 0 "$rounds"); do
+    for way in daykeep psql pg_restore; do
+        drop_target
+        flush
+        record "database-$way" "$(seconds "by_$way")"
+        if [ "$way" = daykeep ]; then
+            confirm >/dev/null 2>&1 || true
+        else
+            record "analyze-$way" "$(seconds analyze)"
+            paste "$work/times-database-$way" "$work/times-analyze-$way" | awk '{ print $1 + $2 }' >"$work/times-analyzed-$way"
+        fi
+    done
+    echo "round $round: database: daykeep $(tail -n1 "$work/times-database-daykeep") s (with ANALYZE)," \
+        "psql $(tail -n1 "$work/times-database-psql") s and $(tail -n1 "$work/times-analyze-psql") s for ANALYZE," \
+        "pg_restore -j2 $(tail -n1 "$work/times-database-pg_restore") s and $(tail -n1 "$work/times-analyze-pg_restore") s"
+done
+
+day=$work/vault/bench/current/trees/files
+change() {
+    find "$work/tree" -type f | awk 'NR % 100 == 0' | head -n $((files / 200)) | xargs -d '\n' -n 500 truncate -s 10
+    find "$work/tree" -type f | awk 'NR % 100 == 50' | head -n $((files / 200)) | xargs -d '\n' rm -f
+    for n in $(seq 100); do echo "$n" >"$work/tree/new-$n"; done
+}
+empty_by_daykeep() { restore --only trees --to "$work/out"; }
+empty_by_rsync() { mkdir -p "$work/out" && rsync -a "$day/" "$work/out/files/"; }
+changed_by_daykeep() { restore --only trees; }
+changed_by_rsync() { rsync -a --delete "$day/" "$work/tree/"; }
+
+for round in $(seq 0 "$rounds"); do
+    for way in daykeep rsync; do
+        rm -rf "$work/out"
+        sync
+        record "empty-$way" "$(seconds "empty_by_$way")"
+        change
+        sync
+        record "changed-$way" "$(seconds "changed_by_$way")"
+        [ "$way" != daykeep ] || confirm
+    done
+    echo "round $round: tree: into an empty directory daykeep $(tail -n1 "$work/times-empty-daykeep") s, rsync -a" \
+        "$(tail -n1 "$work/times-empty-rsync") s; onto a changed tree daykeep $(tail -n1 "$work/times-changed-daykeep") s," \
+        "rsync -a --delete $(tail -n1 "$work/times-changed-rsync") s"
+done
+
+against "database" database-daykeep "psql" database-psql
+against "database" database-daykeep "pg_restore -j2" database-pg_restore
+against "database, ANALYZE counted" database-daykeep "psql" analyzed-psql
+against "database, ANALYZE counted" database-daykeep "pg_restore -j2" analyzed-pg_restore
+against "tree, into an empty directory" empty-daykeep "rsync -a" empty-rsync
+against "tree, onto a changed one" changed-daykeep "rsync -a --delete" changed-rsync
