@@ -10,6 +10,10 @@ use rustix::io::Errno;
 
 /// How much is read at once.
 const CHUNK: usize = 512 * 1024;
+/// A smaller file is copied as fast as it is cloned, and where the file system clones nothing the question is spared.
+const WORTH_A_CLONE: u64 = 64 * 1024;
+/// In a smaller file a hole is not looked for: at most one block is saved by it.
+const WORTH_A_HOLE: u64 = 4096;
 
 thread_local! {
     /// One for every thread that copies: of small files the memory would cost more than the copy.
@@ -28,6 +32,7 @@ pub fn content(
     watch: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> io::Result<blake3::Hash> {
     if let Some(target) = target
+        && source.metadata()?.len() >= WORTH_A_CLONE
         && rustix::fs::ioctl_ficlone(target, source).is_ok()
     {
         // The clone cannot change any more, so its digest is the digest of what is kept.
@@ -59,7 +64,7 @@ fn digest_with(
     let metadata = source.metadata()?;
     let size = metadata.len();
     // Blocks are counted in 512 bytes (stat(2)). A file that has them all has no hole to ask for.
-    let may_have_holes = metadata.blocks().saturating_mul(512) < size;
+    let may_have_holes = size > WORTH_A_HOLE && metadata.blocks().saturating_mul(512) < size;
     let (mut at, mut written) = (0, 0);
     while at < size {
         let (data, end) = if may_have_holes { next_extent(source, at, size)? } else { (at, size) };

@@ -303,6 +303,18 @@ impl Dir {
         self.on("create", name, created.map(File::from))
     }
 
+    /// As [`Dir::create_file`]; None: the name is taken.
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub fn create_file_if_new(&self, name: &[u8]) -> Result<Option<File>, Error> {
+        match self.create_file(name) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a directory, mode 0700. False: there is one.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! Bringing one name into the day: by a link to the day before, or by a copy.
 //!
-//! Crash safety: a name appears in the day only by `linkat` from the day before, or by `rename` of a file that was made in the staging
-//! directory with `O_EXCL` and is complete with its attributes. Killed before that, the next run finds a stray file in the staging
-//! directory and removes it; killed after, it finds the whole file, and believes it only when its digest is the source's. Nothing
-//! is ever opened for writing under a name in the day, so nothing is ever written through a hard link into an older day.
+//! Crash safety: a name appears in the day by `linkat` from the day before, by `O_EXCL` where nothing had that name, or by `rename` of a
+//! file that was made in the staging directory. Killed at any moment, the next run finds a stray file in the staging directory and
+//! removes it, or a file in the day that is whole or not, and believes it only when its digest and its attributes are the source's. What
+//! has a name in the day already is never opened for writing, so nothing is ever written through a hard link into an older day.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -354,19 +354,53 @@ impl Reading<'_> {
             xattrs_of(self.dir, self.name)?
         };
         let site = self.site;
-        let new = site.new_name();
-        let made = site.staging.create_file(&new)?;
-        let Some(digest) = self.read(Some(&made))? else {
-            site.staging.unlink(&new)?;
-            return Ok(None);
+        let wanted = judge::attributes(self.as_of, xattrs.clone());
+        // Where nothing has the name, the file is made under it: a rename from elsewhere costs a lock of the whole file system.
+        let copied = match place.target.create_file_if_new(self.name)? {
+            Some(made) => self.copy_here(&place.target, self.name, made, &wanted)?,
+            None => {
+                let new = site.new_name();
+                let made = site.staging.create_file(&new)?;
+                let copied = self.copy_here(&site.staging, &new, made, &wanted)?;
+                if copied.is_some() {
+                    name_it(site, place, self.name, &new)?;
+                }
+                copied
+            }
         };
-        drop(made);
-        put(site, place, self.name, &new, Kind::File, &judge::attributes(self.as_of, xattrs.clone()))?;
+        let Some(digest) = copied else { return Ok(None) };
         site.counts.copied_files.fetch_add(1, Ordering::Relaxed);
         site.counts.copied_bytes.fetch_add(self.as_of.size, Ordering::Relaxed);
         let mut record = judge::record(&site.tree.name, &place.path_of(self.name), self.as_of, &xattrs);
         record.blake3 = Some(digest.to_hex().to_string());
         Ok(Some(record))
+    }
+}
+
+impl Reading<'_> {
+    /// Fills a file that was just made, and gives it its attributes. None: the source changed meanwhile, and it is removed.
+    fn copy_here(
+        &self,
+        dir: &Dir,
+        name: &[u8],
+        made: File,
+        wanted: &Attributes,
+    ) -> Result<Option<blake3::Hash>, Error> {
+        let copied = self.read(Some(&made)).and_then(|digest| {
+            drop(made);
+            if digest.is_some() {
+                attribute(self.site, dir, name, Kind::File, wanted)?;
+            }
+            Ok(digest)
+        });
+        if !matches!(copied, Ok(Some(_))) {
+            // Half a file must not be met by a later look. What kept it from being whole matters more than this.
+            let removed = dir.unlink(name);
+            if copied.is_ok() {
+                removed?;
+            }
+        }
+        copied
     }
 }
 
@@ -383,9 +417,18 @@ fn put(
     kind: Kind,
     wanted: &Attributes,
 ) -> Result<(), Error> {
-    let lacking = attributes::apply(&site.staging, new, kind, wanted)?;
+    attribute(site, &site.staging, new, kind, wanted)?;
+    name_it(site, place, name, new)
+}
+
+fn attribute(site: &Site, dir: &Dir, name: &[u8], kind: Kind, wanted: &Attributes) -> Result<(), Error> {
+    let lacking = attributes::apply(dir, name, kind, wanted)?;
     site.counts.lacking_owner.fetch_add(lacking.owner.into(), Ordering::Relaxed);
     site.counts.lacking_xattr.fetch_add(lacking.xattr.into(), Ordering::Relaxed);
+    Ok(())
+}
+
+fn name_it(site: &Site, place: &Place, name: &[u8], new: &[u8]) -> Result<(), Error> {
     if place.target.stat_if_exists(name)?.is_some_and(|there| there.kind == Kind::Directory) {
         place.target.remove_all(name)?;
     }

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nix::sys::fanotify::MaskFlags;
 
@@ -22,6 +23,9 @@ use crate::tree::Error;
 use crate::tree::compare::Dirt;
 use crate::tree::overlay::{Key, key};
 use crate::tree::site::{Site, join, lock};
+
+/// How long changes gather before they are read: some thousand at most, which the kernel keeps meanwhile.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Directories whose paths are remembered.
 const REMEMBERED: usize = 8192;
@@ -83,6 +87,8 @@ impl Watch {
                 if reader.group.wait(100).is_err() {
                     return;
                 }
+                // What this very copy does is told too: to be woken by each of its calls would cost more than they do.
+                std::thread::sleep(GATHER);
                 reader.drain();
             }
         });
