@@ -62,7 +62,9 @@ trees() { # trees LAYOUT
     repository "$repo" "$tree"
     find "$tree" -type f -exec cat {} + >/dev/null
     for round in $(seq 0 "$rounds"); do
-        rm -rf "$work/vault/$repo" "$work/rsync" "$work/restic" && mkdir "$work/rsync" && sync
+        mkdir -p "$work/gone" && for old in "$work/vault/$repo" "$work/rsync" "$work/restic"; do [ ! -e "$old" ] || mv "$old" "$work/gone/$round-$(basename "$old")"; done
+        # Not removed before the last round: ext4 makes files slowly where many were removed within the last minutes.
+        mkdir "$work/rsync" && sync
         clock "first-daykeep-$1" run_daykeep "$repo"
         sync
         clock "first-rsync-$1" rsync -a "$tree/" "$work/rsync/1/"
@@ -97,7 +99,7 @@ trees() { # trees LAYOUT
     [ ! -e "$work/times-first-restic-$1" ] ||
         judge "first day, $1 directories, against restic backup" "first-daykeep-$1" "first-restic-$1" 0.5
     judge "removing a day, $1 directories, against rm -rf" "remove-daykeep-$1" "remove-rm-$1" 0.7
-    rm -rf "$tree" "$work/vault/$repo" "$work/rsync" "$work/restic"
+    rm -rf "$tree" "$work/vault/$repo" "$work/rsync" "$work/restic" "$work/gone"
 }
 
 dump_gzip() { pg_dumpall | gzip >"$work/all.sql.gz"; }
