@@ -3,6 +3,7 @@
 
 pub mod damage;
 pub mod day;
+pub mod picture;
 pub mod postgres;
 pub mod programs;
 pub mod repository;

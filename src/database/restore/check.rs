@@ -131,12 +131,13 @@ pub async fn databases(client: &Client) -> Result<Vec<Live>, RestoreError> {
     rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| failed(error).into())
 }
 
-/// What makes the database and its properties: no settings of the session.
+/// What makes the database and its properties. Of the session's settings only the one by which the texts are to be read.
 pub fn creation(script: &str) -> Vec<String> {
     let makes = |statement: &&str| {
         let tokens = sql::tokens(statement);
-        // One that has no settings of its own still has these of pg_restore's session.
-        tokens.iter().any(|token| token.is(statement, "DATABASE"))
+        tokens.iter().any(|token| {
+            token.is(statement, "DATABASE") || token.is(statement, "standard_conforming_strings")
+        })
     };
     sql::statements(script).into_iter().filter(makes).map(str::to_owned).collect()
 }
@@ -504,11 +505,15 @@ mod tests {
 
     #[test]
     fn what_makes_a_database_is_told_from_the_session() {
-        let script = "SET statement_timeout = 0;\nSELECT pg_catalog.set_config('search_path', '', false);\n\
+        let script = "SET statement_timeout = 0;\nSET standard_conforming_strings = off;\nSELECT pg_catalog.set_config('search_path', '', false);\n\
                       CREATE DATABASE shop WITH TEMPLATE = template0;\n\\connect shop\nCOMMENT ON DATABASE shop IS 'x';\n";
         assert_eq!(
             creation(script),
-            ["CREATE DATABASE shop WITH TEMPLATE = template0", "COMMENT ON DATABASE shop IS 'x'"]
+            [
+                "SET standard_conforming_strings = off",
+                "CREATE DATABASE shop WITH TEMPLATE = template0",
+                "COMMENT ON DATABASE shop IS 'x'"
+            ]
         );
     }
 }

@@ -223,6 +223,7 @@ async fn fill<'a>(
         let statement = sql::rename_database(statement, &plan.name, &plan.beside);
         session::execute(client, &format!("make database {:?}", plan.name), &statement).await?;
     }
+    session::execute(client, "set the session up", "SET standard_conforming_strings = on").await?;
     let sql = "SELECT oid FROM pg_catalog.pg_database WHERE datname = $1";
     let row = client.query_one(sql, &[&plan.beside]).await;
     let oid = row.and_then(|row| row.try_get(0));

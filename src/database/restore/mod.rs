@@ -223,6 +223,15 @@ pub enum RestoreError {
         /// What is wrong.
         what: String,
     },
+    /// What was replaced is not there any more.
+    #[error(
+        "the restore cannot be taken back: what it had replaced has been dropped ({})",
+        databases.join(", ")
+    )]
+    Confirmed {
+        /// The databases that it was of.
+        databases: Vec<String>,
+    },
     /// What was to be recorded could not be recorded.
     #[error("cannot record what is restored: {0}")]
     Record(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -156,12 +156,12 @@ impl Swap {
     /// # Errors
     /// What was loaded is not in place, or the server refuses. It can be said again.
     pub async fn drop_old(&self, server: &config::Server, context: &Context) -> Result<(), RestoreError> {
-        let client = control::open(server, self.tag).await?;
-        if self.ask_state(&client).await? != State::After {
+        if self.state(server).await? != State::After {
             return Err(RestoreError::Neither {
                 what: "what was restored is not in place: there is nothing to confirm".to_owned(),
             });
         }
+        let client = control::open(server, self.tag).await?;
         for pair in &self.pairs {
             if let Some(oid) = pair.old_oid {
                 super::discard::drop_with_subscriptions(server, &client, &pair.old, oid, context).await?;
@@ -180,6 +180,9 @@ impl Swap {
         let client = control::open(server, self.tag).await?;
         let turning = async {
             if self.ask_state(&client).await? != to {
+                if to == State::Before {
+                    self.still_there(&client).await?;
+                }
                 self.forbid(&client, to).await?;
                 self.rename(&client, to, context).await
             } else if to == State::Before {
@@ -189,11 +192,12 @@ impl Swap {
                 Ok(())
             }
         };
-        tokio::select! {
-            turned = turning => turned?,
-            () = context.cancel.cancelled() => return Err(RestoreError::Cancelled),
-        }
-        control::close(server, self.tag, client).await
+        let turned = tokio::select! {
+            turned = turning => turned,
+            () = context.cancel.cancelled() => Err(RestoreError::Cancelled),
+        };
+        let closed = control::close(server, self.tag, client).await;
+        turned.and(closed)
     }
 
     async fn ask_state(&self, client: &Client) -> Result<State, RestoreError> {
@@ -203,6 +207,17 @@ impl Swap {
         let there = rows.iter().map(|row| Ok((row.try_get::<_, u32>(0)?, row.try_get::<_, String>(1)?)));
         let there: BTreeMap<u32, String> = there.collect::<Result<_, _>>().map_err(failed)?;
         state_of(&self.pairs, &there)
+    }
+
+    /// Without what was moved aside there is no way back.
+    async fn still_there(&self, client: &Client) -> Result<(), RestoreError> {
+        let there = control::databases_of(client, "").await?;
+        let replaced = self.pairs.iter().filter(|pair| pair.old_oid.is_some());
+        let gone: Vec<String> = replaced
+            .filter(|pair| !there.contains(&pair.old))
+            .map(|pair| format!("{:?}", pair.name))
+            .collect();
+        if gone.is_empty() { Ok(()) } else { Err(RestoreError::Confirmed { databases: gone }) }
     }
 
     /// Nobody new comes in any more.
