@@ -11,6 +11,7 @@ use daykeep::database::restore::{
     Beside, Loaded, Made, RestoreError, State, Survey, Swap, Target, Wish, load, survey,
 };
 use daykeep::manifest::Manifest;
+use support::cut::{Cut, Last};
 use support::picture::{Picture, Tablespace, assert_same, comparable, context, dump, load_dump, picture};
 use support::postgres::{Server, check};
 use tempfile::TempDir;
@@ -228,4 +229,110 @@ fn the_nastiest_schema_goes_there_and_back_on_15() {
 #[test]
 fn the_nastiest_schema_goes_there_and_back_on_18() {
     there_and_back(18);
+}
+
+/// Two databases that are replaced, one that is new, roles that change and one that is missing.
+const SMALL: &str = r"
+    CREATE ROLE app LOGIN PASSWORD 'a';
+    CREATE ROLE gone;
+    GRANT gone TO app;
+    CREATE DATABASE shop OWNER gone;
+    CREATE DATABASE lost OWNER app;
+    CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g;
+    \connect shop
+    CREATE TABLE t (id int PRIMARY KEY, body text);
+    INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 5000) g;
+    ALTER TABLE t OWNER TO gone;
+    CREATE INDEX ON t (body);
+    \connect lost
+    CREATE TABLE u AS SELECT g FROM generate_series(1, 10) g;
+";
+const SMALL_HARM: &str = r"
+    DROP DATABASE lost;
+    DROP TABLE t;
+    ALTER DATABASE shop OWNER TO app;
+    \connect shop
+    DROP TABLE t;
+    CREATE TABLE later (a int);
+    DROP OWNED BY gone;
+    DROP ROLE gone;
+    ALTER ROLE app SET work_mem = '8MB';
+";
+
+/// What is compared after each of many cuts.
+#[derive(Debug, PartialEq, Eq, Clone)]
+struct Small {
+    globals: String,
+    databases: String,
+    rows: String,
+}
+
+fn small(server: &Server) -> Small {
+    let globals = check(server.client("pg_dumpall").args(["-g", "--restrict-key=x"]), "pg_dumpall");
+    let sql = "SELECT datname, pg_get_userbyid(datdba), datallowconn, datacl FROM pg_database \
+               WHERE datname !~ '^daykeep_(old|control)' ORDER BY 1";
+    let there = "SELECT coalesce(string_agg(relname, ' ' ORDER BY relname), '') FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+    let rows = format!("{} / {}", server.psql("postgres", there), server.psql("shop", there));
+    Small { globals: comparable(&globals), databases: server.psql("postgres", sql), rows }
+}
+
+/// A server with a day and what has become of it since.
+fn small_world() -> (Server, Day) {
+    let server = Server::start(None);
+    server.psql("postgres", SMALL);
+    let day = Day::of(&server);
+    server.psql("postgres", SMALL_HARM);
+    (server, day)
+}
+
+#[test]
+fn cut_off_at_any_statement_a_swap_goes_on_or_back() {
+    let (server, day) = small_world();
+    let path = day.path();
+    let wish = day.wish(&path, &server);
+    run(async {
+        let mut swap = loaded(&wish).await;
+        let before = small(&server);
+        let mut after = None;
+        let (mut statements, mut uncut) = (0, false);
+        while !uncut {
+            for last in [Last::Lost, Last::Done] {
+                // Forward, cut off, then on or back.
+                let cut = Cut::before(&server, statements, last);
+                let outcome = swap.forward(&cut.config(&server), &context()).await;
+                assert_eq!(outcome.is_err(), cut.has_cut(), "{statements} {last:?}: {outcome:?}");
+                uncut = !cut.has_cut();
+                let state = swap.state(&server.config()).await;
+                assert!(state.is_ok(), "{statements} {last:?}: {state:?}");
+                if statements % 2 == 0 || uncut {
+                    swap.forward(&server.config(), &context()).await.unwrap();
+                    let seen = small(&server);
+                    assert_eq!(&seen, after.get_or_insert_with(|| seen.clone()), "{statements} {last:?}");
+                    assert_ne!(seen, before);
+                }
+                // Back, cut off at the same place.
+                let cut = Cut::before(&server, statements, last);
+                let _ = swap.back(&cut.config(&server), &context()).await;
+                swap.back(&server.config(), &context()).await.unwrap();
+                let seen = small(&server);
+                let without_beside = |small: &Small| Small {
+                    databases: lines_without(&small.databases, "daykeep_"),
+                    globals: lines_without(&small.globals, "ROLE gone"),
+                    rows: small.rows.clone(),
+                };
+                assert_eq!(without_beside(&seen), without_beside(&before), "{statements} {last:?}");
+                assert_eq!(
+                    server.psql("postgres", "SELECT datname FROM pg_database WHERE datname ~ 'daykeep'"),
+                    ""
+                );
+                swap = loaded(&wish).await;
+            }
+            statements += if statements < 8 { 1 } else { 2 };
+        }
+        assert!(statements > 30, "only {statements} statements");
+    });
+}
+
+fn lines_without(text: &str, part: &str) -> String {
+    text.lines().filter(|line| !line.contains(part)).collect::<Vec<_>>().join("\n")
 }

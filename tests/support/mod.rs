@@ -1,6 +1,7 @@
 //! What several test programs share. Each uses a part of it.
 #![allow(dead_code, reason = "every test program uses another part")]
 
+pub mod cut;
 pub mod damage;
 pub mod day;
 pub mod picture;

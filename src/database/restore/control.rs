@@ -1,6 +1,10 @@
 //! The session from which databases are made, renamed and dropped. A database cannot be renamed by a session in it, and any of them
 //! may be renamed: so the session is in a small database of its own.
 
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
 use super::{RestoreError, control_name, session};
 use crate::config;
 use crate::postgres::{self, Client};
@@ -8,21 +12,53 @@ use crate::postgres::{self, Client};
 /// Databases that may be there to make the control database from.
 const USUAL: [&str; 2] = ["postgres", "template1"];
 
-/// A session in the control database, which is made if it is missing.
+/// How often the control database is tried to be made, and the pause between two tries.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The only session in the control database, which is made if it is missing. What a killed daykeep has left running in it is ended,
+/// and has ended when this returns: it cannot commit any more.
 ///
 /// # Errors
 /// The server cannot be reached, or does not make it.
 pub async fn open(server: &config::Server, tag: u64) -> Result<Client, RestoreError> {
     let name = control_name(tag);
-    if let Ok(client) = session::open(server, &name).await {
-        return durable(client).await;
-    }
+    let mut tries = 0;
+    let client = loop {
+        if let Ok(client) = session::open(server, &name).await {
+            break durable(client).await?;
+        }
+        match make(server, tag).await {
+            // A killed daykeep's statement may still be at work.
+            Err(error) if is_conflict(&error) && tries < TRIES => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(error),
+            Ok(()) if tries < TRIES => {}
+            Ok(()) => break durable(session::open(server, &name).await?).await?,
+        }
+        tries += 1;
+    };
+    let alone = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+                  WHERE datname = current_database() AND pid <> pg_catalog.pg_backend_pid(); \
+                 SELECT pg_catalog.pg_advisory_lock(1)";
+    session::execute(&client, "end what an earlier restore left running", alone).await?;
+    Ok(client)
+}
+
+async fn make(server: &config::Server, tag: u64) -> Result<(), RestoreError> {
     let client = anywhere(server, tag).await?;
-    let make =
-        format!("CREATE DATABASE {} TEMPLATE template0 CONNECTION LIMIT 20", postgres::identifier(&name));
-    session::execute(&client, "make a database to rename others from", &make).await?;
+    let sql = format!("CREATE DATABASE {} TEMPLATE template0", postgres::identifier(&control_name(tag)));
+    session::execute(&client, "make a database to rename others from", &sql).await?;
     client.close().await;
-    durable(session::open(server, &name).await?).await
+    Ok(())
+}
+
+/// Whether somebody else does the same at this moment: the name is taken, or template0 is being copied.
+fn is_conflict(error: &RestoreError) -> bool {
+    let RestoreError::Postgres(error) = error else { return false };
+    let postgres::Error::Statement { code: Some(code), .. } = &**error else { return false };
+    [SqlState::DUPLICATE_DATABASE, SqlState::UNIQUE_VIOLATION, SqlState::OBJECT_IN_USE]
+        .iter()
+        .any(|conflict| conflict.code() == code)
 }
 
 /// A session in whatever database of the server lets us in: the control database, the configured one, one of the usual ones.
