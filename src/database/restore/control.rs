@@ -24,24 +24,31 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub async fn open(server: &config::Server, tag: u64) -> Result<Client, RestoreError> {
     let name = control_name(tag);
     let mut tries = 0;
-    let client = loop {
-        if let Ok(client) = session::open(server, &name).await {
-            break durable(client).await?;
-        }
-        match make(server, tag).await {
-            // A killed daykeep's statement may still be at work.
+    loop {
+        let opened = match session::open(server, &name).await {
+            Ok(client) => alone(client).await,
+            Err(_) => make(server, tag).await.map(|()| None),
+        };
+        match opened {
+            Ok(Some(client)) => return Ok(client),
+            Ok(None) if tries < TRIES => {}
+            // A killed daykeep's last statement may still be at work, and be the one that ends us.
             Err(error) if is_conflict(&error) && tries < TRIES => tokio::time::sleep(PAUSE).await,
             Err(error) => return Err(error),
-            Ok(()) if tries < TRIES => {}
-            Ok(()) => break durable(session::open(server, &name).await?).await?,
+            // It is made, and does not let us in: the error says why.
+            Ok(None) => return session::open(server, &name).await,
         }
         tries += 1;
-    };
+    }
+}
+
+async fn alone(client: Client) -> Result<Option<Client>, RestoreError> {
+    let client = durable(client).await?;
     let alone = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
                   WHERE datname = current_database() AND pid <> pg_catalog.pg_backend_pid(); \
                  SELECT pg_catalog.pg_advisory_lock(1)";
     session::execute(&client, "end what an earlier restore left running", alone).await?;
-    Ok(client)
+    Ok(Some(client))
 }
 
 async fn make(server: &config::Server, tag: u64) -> Result<(), RestoreError> {
@@ -52,13 +59,18 @@ async fn make(server: &config::Server, tag: u64) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Whether somebody else does the same at this moment: the name is taken, or template0 is being copied.
+/// Whether somebody else does the same at this moment: the name is taken, template0 is being copied, or we were ended as we would
+/// have ended him.
 fn is_conflict(error: &RestoreError) -> bool {
     let RestoreError::Postgres(error) = error else { return false };
     let postgres::Error::Statement { code: Some(code), .. } = &**error else { return false };
-    [SqlState::DUPLICATE_DATABASE, SqlState::UNIQUE_VIOLATION, SqlState::OBJECT_IN_USE]
-        .iter()
-        .any(|conflict| conflict.code() == code)
+    let conflicts = [
+        SqlState::DUPLICATE_DATABASE,
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::OBJECT_IN_USE,
+        SqlState::ADMIN_SHUTDOWN,
+    ];
+    conflicts.iter().any(|conflict| conflict.code() == code)
 }
 
 /// A session in whatever database of the server lets us in: the control database, the configured one, one of the usual ones.
