@@ -6,6 +6,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use daykeep::database::restore::{
     Beside, Loaded, Made, RestoreError, State, Survey, Swap, Target, Wish, load, survey,
@@ -294,7 +295,8 @@ fn cut_off_at_any_statement_a_swap_goes_on_or_back() {
         let mut swap = loaded(&wish).await;
         let before = small(&server);
         let mut after = None;
-        let (mut statements, mut uncut) = (0, false);
+        // Every third statement, another third in another run.
+        let (mut statements, mut uncut) = (i64::from(std::process::id() % 3), false);
         while !uncut {
             for last in [Last::Lost, Last::Done] {
                 // Forward, cut off, then on or back.
@@ -304,7 +306,7 @@ fn cut_off_at_any_statement_a_swap_goes_on_or_back() {
                 uncut = !cut.has_cut();
                 let state = swap.state(&server.config()).await;
                 assert!(state.is_ok(), "{statements} {last:?}: {state:?}");
-                if statements % 2 == 0 || uncut {
+                if last == Last::Done || uncut {
                     swap.forward(&server.config(), &context()).await.unwrap();
                     let seen = small(&server);
                     assert_eq!(&seen, after.get_or_insert_with(|| seen.clone()), "{statements} {last:?}");
@@ -327,7 +329,7 @@ fn cut_off_at_any_statement_a_swap_goes_on_or_back() {
                 );
                 swap = loaded(&wish).await;
             }
-            statements += if statements < 8 { 1 } else { 2 };
+            statements += 3;
         }
         assert!(statements > 30, "only {statements} statements");
     });
@@ -335,4 +337,277 @@ fn cut_off_at_any_statement_a_swap_goes_on_or_back() {
 
 fn lines_without(text: &str, part: &str) -> String {
     text.lines().filter(|line| !line.contains(part)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn cut_off_while_loading_what_was_complete_is_kept() {
+    let (server, day) = small_world();
+    let path = day.path();
+    let wish = day.wish(&path, &server);
+    let before = small(&server);
+    run(async {
+        let (mut statements, mut kept) = (i64::from(std::process::id() % 37), 0);
+        loop {
+            let memory = Memory::default();
+            let cut = Cut::before(&server, statements, Last::Done);
+            let far = Wish { target: Target::Live(cut.config(&server)), ..wish.clone() };
+            let found = survey(&wish, &context()).await.unwrap();
+            let outcome = memory.load(&far, &found).await;
+            assert_eq!(outcome.is_err(), cut.has_cut(), "{statements}: {outcome:?}");
+            let done = memory.done();
+            // The same command again: it looks anew.
+            let found = survey(&wish, &context()).await.unwrap();
+            assert!(found.is_possible(), "{:#?}", found.problems);
+            let loaded = memory.load(&wish, &found).await.unwrap();
+            kept += done.iter().filter(|done| loaded.contains(done)).count();
+            assert!(done.iter().all(|done| loaded.contains(done)), "{statements}: {done:?} {loaded:?}");
+            let swap = memory.swap(&wish, &found, &loaded).await;
+            swap.forward(&server.config(), &context()).await.unwrap();
+            assert_eq!(server.psql("shop", "SELECT count(*), count(DISTINCT body) FROM t"), "5000|5000");
+            assert_eq!(server.psql("postgres", "SELECT count(*), sum(g) FROM t"), "1000|500500");
+            assert_eq!(server.psql("lost", "SELECT count(*) FROM u"), "10");
+            swap.back(&server.config(), &context()).await.unwrap();
+            assert_eq!(small(&server), before, "{statements}");
+            if !cut.has_cut() {
+                break;
+            }
+            statements += 37;
+        }
+        assert!(kept > 0, "no cut came after a database was complete");
+        // Given up instead.
+        let memory = Memory::default();
+        let found = survey(&wish, &context()).await.unwrap();
+        memory.load(&wish, &found).await.unwrap();
+        memory.beside().discard(&server.config(), &context()).await.unwrap();
+        memory.beside().discard(&server.config(), &context()).await.unwrap();
+        assert_eq!(small(&server), before);
+    });
+}
+
+#[test]
+fn those_who_come_back_again_and_again_do_not_stop_a_swap() {
+    let (server, day) = small_world();
+    let path = day.path();
+    let wish = day.wish(&path, &server);
+    let busy = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for database in ["shop", "postgres", "shop"] {
+            let (server, busy) = (&server, &busy);
+            scope.spawn(move || {
+                let mut went_in = 0;
+                while busy.load(Ordering::SeqCst) {
+                    let mut psql = server.client("psql");
+                    psql.args(["-X", "-q", "-d", database, "-c", "SELECT pg_sleep(30)"]);
+                    went_in += u32::from(psql.output().unwrap().status.code() == Some(2));
+                }
+                assert!(went_in > 1, "nobody was thrown out of {database}");
+            });
+        }
+        run(async {
+            for _ in 0..2 {
+                let swap = loaded(&wish).await;
+                let found = survey(&wish, &context()).await.unwrap();
+                assert!(
+                    found.sessions.iter().any(|seen| seen.database == "shop" && seen.application == "psql")
+                );
+                swap.forward(&server.config(), &context()).await.unwrap();
+                assert_eq!(swap.state(&server.config()).await.unwrap(), State::After);
+                swap.forward(&server.config(), &context()).await.unwrap();
+                assert_eq!(server.psql("shop", "SELECT count(*) FROM t"), "5000");
+                swap.back(&server.config(), &context()).await.unwrap();
+                assert_eq!(swap.state(&server.config()).await.unwrap(), State::Before);
+            }
+        });
+        busy.store(false, Ordering::SeqCst);
+        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()";
+        server.psql("template1", sql);
+    });
+}
+
+/// What a survey says against a server that `change` has changed since the day.
+#[track_caller]
+fn refused(server: &Server, day: &Day, change: &str, problems: &[&str]) {
+    server.psql("postgres", change);
+    let path = day.path();
+    let wish = day.wish(&path, server);
+    let before = databases(server);
+    run(async {
+        let found = survey(&wish, &context()).await.unwrap();
+        assert_eq!(found.problems, problems);
+        let error = load(&wish, &found, &[], &|_| Ok(()), &context()).await.unwrap_err().to_string();
+        assert_eq!(error, format!("the databases cannot be restored: {}", problems.join("; ")));
+    });
+    assert_eq!(databases(server), before);
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_before_anything_is_changed() {
+    let tablespace = Tablespace::new();
+    let source = Server::start(None);
+    let create = format!("CREATE TABLESPACE far LOCATION '{}'", tablespace.path().display());
+    source.psql("postgres", &create);
+    let sql = "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'; CREATE DATABASE shop TABLESPACE far;
+               CREATE ROLE app; ALTER ROLE app SET work_mem = '4MB';
+               \\connect shop
+               CREATE EXTENSION hstore; CREATE TABLE t AS SELECT 1 AS a";
+    source.psql("postgres", sql);
+    let day = Day::of(&source);
+    drop(source);
+    let path = day.path();
+
+    // As if the day were of a server that has more than this one.
+    let server = Server::start(None);
+    let control =
+        PathBuf::from(server.psql("postgres", "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'"));
+    assert!(control.join("extension/hstore.control").exists());
+    let gone = format!(
+        "directory {} of tablespace \"far\" is not there on the server: make it, for the server's user alone",
+        tablespace.path().display()
+    );
+    std::fs::remove_file(tablespace.path()).unwrap();
+    refused(&server, &day, "SELECT", &[&gone]);
+    tablespace.turn();
+    let real = std::fs::canonicalize(tablespace.path()).unwrap();
+    std::fs::write(real.join("x"), "").unwrap();
+    let full = format!(
+        "directory {} of tablespace \"far\" is not empty on the server: move away what is in it",
+        tablespace.path().display()
+    );
+    refused(&server, &day, "SELECT", &[&full]);
+    std::fs::remove_file(real.join("x")).unwrap();
+
+    let archive = |name: &str, from: &[u8], to: &[u8]| {
+        // The table of contents stands in an archive as it is; its length must not change.
+        assert_eq!(from.len(), to.len());
+        let archive = path.join("database").join(name).join("rest.dump");
+        let was = std::fs::read(&archive).unwrap();
+        let places: Vec<usize> =
+            (0..was.len() - from.len()).filter(|at| was[*at..].starts_with(from)).collect();
+        assert!(!places.is_empty(), "no {from:?} in {name}");
+        let mut is = was.clone();
+        places.iter().for_each(|at| is[*at..at + to.len()].copy_from_slice(to));
+        std::fs::write(&archive, &is).unwrap();
+        (archive, was)
+    };
+    let mut manifest = day.manifest.clone();
+    manifest.digests.clear();
+    let odd = Day { vault: day.vault, manifest };
+    let (extension, was) = archive("shop", b"hstore", b"hstorm");
+    refused(
+        &server,
+        &odd,
+        "SELECT",
+        &["extension \"hstorm\" is not available on the server: install the package that has it"],
+    );
+    std::fs::write(extension, was).unwrap();
+    let (locale, was) = archive("latin", b"LOCALE = 'C'", b"LOCALE = 'x'");
+    refused(
+        &server,
+        &odd,
+        "SELECT",
+        &["the server cannot make database \"latin\": ERROR: invalid locale name: \"x\" (SQLSTATE 42809)"],
+    );
+    std::fs::write(&locale, &was).unwrap();
+    let (encoding, was) = archive("latin", b"ENCODING = 'LATIN1'", b"ENCODING = 'SJIS'  ");
+    refused(
+        &server,
+        &odd,
+        "SELECT",
+        &[
+            "the server cannot make database \"latin\": ERROR: SJIS is not a valid encoding name (SQLSTATE 42704)",
+        ],
+    );
+    std::fs::write(encoding, was).unwrap();
+    let globals = path.join("database/globals.sql");
+    let was = std::fs::read_to_string(&globals).unwrap();
+    std::fs::write(&globals, was.replace("SET work_mem TO '4MB'", "SET work_mem TO 'much'")).unwrap();
+    let problem = "the roles of the day cannot be restored: cannot do \"ALTER ROLE app SET work_mem TO 'much'\": ERROR: invalid value \
+                   for parameter \"work_mem\": \"much\" (SQLSTATE 22023)";
+    refused(&server, &odd, "SELECT", &[problem]);
+    std::fs::write(&globals, was).unwrap();
+
+    let older = |manifest: &mut Manifest| manifest.database.as_mut().unwrap().server_version = 990_000;
+    let mut newer = odd.manifest.clone();
+    older(&mut newer);
+    let wish = Wish { manifest: &newer, bin_dir: None, ..odd.wish(&path, &server) };
+    let error = run(survey(&wish, &context())).unwrap_err().to_string();
+    assert!(
+        error.contains("but the server has version 99; install the client programs of version 99"),
+        "{error}"
+    );
+}
+
+#[test]
+fn who_may_not_restore_is_told() {
+    let (server, day) = small_world();
+    let path = day.path();
+    server.psql("postgres", "CREATE ROLE mortal LOGIN; ALTER ROLE app WITH LOGIN");
+    let mut wish = day.wish(&path, &server);
+    wish.target = Target::Live(daykeep::config::Server { user: Some("mortal".into()), ..server.config() });
+    let found = run(survey(&wish, &context())).unwrap();
+    assert_eq!(
+        found.problems,
+        [
+            "role \"mortal\" is no superuser of the server: only a superuser can restore owners, rights and extensions"
+        ]
+    );
+    // A fresh server is one that has nothing of the day's.
+    wish.target = Target::Fresh(server.config());
+    let found = run(survey(&wish, &context())).unwrap();
+    assert_eq!(
+        found.problems,
+        ["the server has a database \"shop\" already: restore into an empty server, or drop it first"]
+    );
+    wish.databases = Some(vec!["shop".into(), "ship".into()]);
+    let error = run(survey(&wish, &context())).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the day 2026-11-21T010000Z holds no database \"ship\"; it holds \"lost\", \"postgres\", \"shop\", \"template1\""
+    );
+}
+
+#[test]
+fn damaged_rows_change_nothing_that_is_in_use() {
+    let (server, day) = small_world();
+    let path = day.path();
+    let wish = day.wish(&path, &server);
+    let before = small(&server);
+    let tables = path.join("database/shop/tables");
+    let segment = std::fs::read_dir(&tables)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .max_by_key(|path| std::fs::metadata(path).unwrap().len());
+    let segment = segment.unwrap();
+    let whole = std::fs::read(&segment).unwrap();
+    // A frame that is whole and holds other rows.
+    let other = zstd::encode_all(&b"1\tx\n"[..], 3).unwrap();
+    for damage in [whole[..whole.len() - 5].to_vec(), other] {
+        std::fs::write(&segment, damage).unwrap();
+        let memory = Memory::default();
+        run(async {
+            let found = survey(&wish, &context()).await.unwrap();
+            let error = memory.load(&wish, &found).await.unwrap_err().to_string();
+            let name = segment.file_name().unwrap().to_str().unwrap();
+            assert!(error.contains(name) && error.contains(" is damaged: "), "{error}");
+            assert!(error.ends_with("; it holds rows of \"public\".\"t\"; see `daykeep verify`"), "{error}");
+            memory.beside().discard(&server.config(), &context()).await.unwrap();
+        });
+        assert_eq!(small(&server), before);
+    }
+    std::fs::write(&segment, whole).unwrap();
+    // A list that names one row more.
+    let list = path.join("database/shop/tables.jsonl");
+    let text = std::fs::read_to_string(&list).unwrap();
+    std::fs::write(&list, text.replace("\"count\":5000", "\"count\":5001")).unwrap();
+    let mut manifest = day.manifest.clone();
+    manifest.digests.clear();
+    let wish = Wish { manifest: &manifest, ..wish };
+    run(async {
+        let found = survey(&wish, &context()).await.unwrap();
+        let error = Memory::default().load(&wish, &found).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "database \"shop\": \"public\".\"t\" took 5000 rows, the day has 5001; see `daykeep verify`"
+        );
+    });
 }

@@ -9,11 +9,10 @@ use crate::postgres::{self, Client};
 
 /// What is asked for by every program and session: a database that is read only by default must be written all the same. Indexes
 /// are built faster with more memory than the default.
-const OPTIONS: [(&str, &str); 4] = [
+const OPTIONS: [(&str, &str); 3] = [
     ("default_transaction_read_only", "off"),
     ("synchronous_commit", "off"),
     ("maintenance_work_mem", "256MB"),
-    ("log_statement", "none"),
 ];
 
 /// What a script of pg_dump sets, and what it leaves to chance.
@@ -24,7 +23,11 @@ const SETTINGS: &str = "SELECT pg_catalog.set_config('search_path', '', false); 
     SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;";
 /// Those that only newer servers have.
 const NEWER_SETTINGS: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
-    WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+    WHERE name IN ('idle_session_timeout', 'transaction_timeout');";
+/// Roles come with the hashes of their passwords, which belong in no log; who may not say so is no superuser, and goes no further.
+const UNLOGGED: &str = "SELECT pg_catalog.set_config('log_statement', 'none', false), \
+      pg_catalog.set_config('log_min_error_statement', 'panic', false) \
+    FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper";
 
 /// Connects and sets the session up.
 ///
@@ -37,6 +40,7 @@ pub async fn open(server: &config::Server, dbname: &str) -> Result<Client, Resto
         settings.push_str(&format!(" SET {name} = '{value}';"));
     }
     settings.push_str(NEWER_SETTINGS);
+    settings.push_str(UNLOGGED);
     execute(&client, "set the session up", &settings).await?;
     Ok(client)
 }
