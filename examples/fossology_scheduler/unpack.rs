@@ -29,6 +29,8 @@ pub async fn unpack(
     if client.query_one(unpacked, &[&upload]).await.expect("the results can be read").get(0) {
         return;
     }
+    let begun = "INSERT INTO ununpack_ars (agent_fk, upload_fk) VALUES (1, $1) RETURNING ars_pk";
+    let ars: i32 = client.query_one(begun, &[&upload]).await.expect("the beginning can be noted").get(0);
     let (gold, name) = match gold_of(client, upload).await {
         Some(gold) => gold,
         None => fetch(client, repository, upload, measures).await,
@@ -47,8 +49,8 @@ pub async fn unpack(
             insert_tree(client, upload, root, pfile, &name).await;
         }
     }
-    let done = "INSERT INTO ununpack_ars (agent_fk, upload_fk, ars_success, ars_endtime) VALUES (1, $1, true, now())";
-    client.execute(done, &[&upload]).await.expect("the result can be noted");
+    let done = "UPDATE ununpack_ars SET ars_success = true, ars_endtime = now() WHERE ars_pk = $1";
+    client.execute(done, &[&ars]).await.expect("the result can be noted");
 }
 
 async fn gold_of(client: &Client, upload: i32) -> Option<(i32, Name)> {

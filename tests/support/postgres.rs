@@ -110,18 +110,65 @@ impl Server {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         give_to_postgres(dir.path());
         let mut server = Self { major, bin, guard: None, dir };
-        let mut initdb = server.as_postgres(&server.bin.join("initdb"));
+        server.init(settings);
+        server.run();
+        server
+    }
+
+    /// Makes an empty cluster in its place, after [`Self::lose`].
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn init(&self, settings: &[(&str, &str)]) {
+        let mut initdb = self.as_postgres(&self.bin.join("initdb"));
         initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"]);
-        check(initdb.arg(server.data_dir()), "initdb");
-        let sockets = server.socket_dir().display().to_string();
+        check(initdb.arg(self.data_dir()), "initdb");
+        let sockets = self.socket_dir().display().to_string();
         let mut conf = String::new();
         let own = [("unix_socket_directories", sockets.as_str())];
         for (name, value) in own.iter().chain(SETTINGS).chain(settings) {
             writeln!(conf, "{name} = '{}'", value.replace('\'', "''")).expect("memory");
         }
-        server.append_conf(&conf);
-        server.run();
-        server
+        self.append_conf(&conf);
+    }
+
+    /// Kills all of it at once, as a power cut does.
+    pub fn pull_the_plug(&mut self) {
+        let postmaster = self.postmaster();
+        let all = daykeep::process::all().expect("/proc");
+        let killed = all.iter().filter(|one| Some(one.parent) == postmaster.map(Pid::as_raw));
+        let mut killed: Vec<Pid> = killed.map(|one| Pid::from_raw(one.pid)).collect();
+        killed.extend(postmaster);
+        for pid in killed.iter().rev() {
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+        self.end();
+        let limit = Instant::now() + PATIENCE;
+        while killed.iter().any(|pid| lives(*pid)) {
+            assert!(Instant::now() < limit, "the server does not die");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills it and removes its data.
+    ///
+    /// # Panics
+    /// The data cannot be removed.
+    pub fn lose(&mut self) {
+        self.pull_the_plug();
+        fs::remove_dir_all(self.data_dir()).expect("the data goes");
+    }
+
+    /// Stops it, if it runs.
+    pub fn stop_if_there(&mut self) {
+        if self.answers() {
+            self.stop();
+        }
+    }
+
+    /// Whether it answers.
+    pub fn answers(&self) -> bool {
+        self.data_dir().join("postmaster.pid").exists() && self.is_ready()
     }
 
     /// Its major version.
@@ -336,6 +383,12 @@ impl Server {
         command.current_dir(self.dir.path());
         command
     }
+}
+
+/// Whether a process is there and no zombie.
+fn lives(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|state| state != "Z")
 }
 
 impl Drop for Server {
