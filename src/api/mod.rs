@@ -8,4 +8,5 @@ pub mod listen;
 pub mod peer;
 pub mod server;
 mod stall;
+pub mod told;
 pub mod wire;

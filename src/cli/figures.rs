@@ -11,6 +11,11 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
     if seconds < 0 { format!("in {span}") } else { format!("{span} ago") }
 }
 
+/// An age in seconds: `27h ago`.
+pub fn seconds_ago(seconds: u64) -> String {
+    format!("{} ago", rough(seconds))
+}
+
 /// One unit is enough to be worried by.
 fn rough(seconds: u64) -> String {
     const MINUTE: u64 = 60;

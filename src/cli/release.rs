@@ -32,7 +32,7 @@ pub struct Args {
     /// Forget a hold that can never be released, because what it would start is gone: nothing is started.
     #[arg(long, conflicts_with_all = ["all", "force"], requires = "repository")]
     give_up: bool,
-    /// With --give-up: do not ask.
+    /// Do not ask before giving up.
     #[arg(long, short, requires = "give_up")]
     yes: bool,
     /// Where the holds are recorded, when that is not where the configuration says.

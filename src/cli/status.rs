@@ -8,6 +8,7 @@ use super::figures::{self, Page};
 use super::offline;
 use super::session::{Session, wait_for};
 use crate::api::client::{Client, Error};
+use crate::api::told;
 use crate::api::wire::{ConfigStatus, Job, JobState, RepositoryStatus, Status};
 
 /// The arguments.
@@ -41,6 +42,7 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     repositories.retain(|repository| args.repository.as_ref().is_none_or(|name| *name == repository.name));
     if session.out.json {
         return session.out.document(&json!({
+            "newest_proven_age_seconds": told::worst(ages(&repositories)),
             "now": session.now(),
             "held": repositories.iter().any(|repository| repository.held),
             "repositories": repositories,
@@ -49,6 +51,7 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
         }));
     }
     let mut page = Page::default();
+    page.line(proven(&repositories));
     for repository in &repositories {
         show(repository, session.now(), &mut page);
     }
@@ -56,6 +59,33 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
         session.out.warn(&format!("the daemon still runs with an older configuration: {error}"));
     }
     session.out.text(&page.0)
+}
+
+fn ages(repositories: &[RepositoryStatus]) -> impl Iterator<Item = Option<u64>> {
+    repositories.iter().map(|repository| repository.newest_proven_age_seconds)
+}
+
+/// What an admin wants to know before everything else: how much would be lost if only what is proven came back.
+fn proven(repositories: &[RepositoryStatus]) -> String {
+    let nothing: Vec<&str> = repositories
+        .iter()
+        .filter(|repository| repository.newest_proven_day.is_none())
+        .map(|repository| repository.name.as_str())
+        .collect();
+    if let [first, ..] = nothing.as_slice() {
+        return format!(
+            "newest proven day: NONE of {} (`daykeep drill {first}` proves one)",
+            nothing.join(", ")
+        );
+    }
+    let oldest = repositories.iter().max_by_key(|repository| repository.newest_proven_age_seconds);
+    let Some((repository, day)) =
+        oldest.and_then(|repository| Some((repository, repository.newest_proven_day.as_ref()?)))
+    else {
+        return "newest proven day: NONE (no repository is configured)".to_owned();
+    };
+    let age = figures::seconds_ago(repository.newest_proven_age_seconds.unwrap_or_default());
+    format!("newest proven day: {age} ({} of {})", day.name, repository.name)
 }
 
 fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
@@ -67,11 +97,41 @@ fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
     if let Some(error) = &repository.vault_error {
         page.line(format!("  vault         {error}"));
     }
-    page.line(format!("  held          {}", if repository.held { "YES" } else { "no" }));
+    if let Some(day) = &repository.newest_proven_day {
+        page.line(format!(
+            "  proven        {} ({}), restored in {} by a drill {}",
+            figures::age(day.freeze_point, now),
+            day.name,
+            figures::length(day.restore_seconds),
+            figures::age(day.drilled, now)
+        ));
+    }
+    for (verb, last) in [("verify", &repository.last_verify), ("drill", &repository.last_drill)] {
+        if let Some(last) = last.as_ref().filter(|last| !last.ok) {
+            let why = last.first.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            let when = figures::age(last.at, now);
+            page.line(format!("  {verb:<13} FAILED {when} ({}){why}", last.day));
+        }
+    }
+    match (&repository.kept_hold, repository.held) {
+        (Some(kept), _) => page.line(format!(
+            "  held          YES, since {} and until this is ended: {}",
+            figures::age(kept.since, now),
+            kept.reason
+        )),
+        (None, true) => page.line("  held          YES"),
+        (None, false) => page.line("  held          no"),
+    }
+    if let Some(pending) = repository.pending_restore.as_ref().filter(|_| repository.kept_hold.is_none()) {
+        page.line(format!("  restore       {}", pending.text));
+    }
     match (&repository.running, &repository.last_attempt) {
         (Some(job), _) => page.line(format!("  running       {}", running(job, now))),
         (None, Some(job)) => page.line(format!("  last attempt  {}", attempt(job, now))),
         (None, None) => page.line("  last attempt  none"),
+    }
+    for job in &repository.other_jobs {
+        page.line(format!("  {:<13} {}", job.kind, running(job, now)));
     }
     page.line(match &repository.next_run {
         Some(next) => {

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Semaphore, broadcast, oneshot};
 
 use crate::api::server::{Backend, Refusal};
+use crate::api::told;
 use crate::api::wire::{self, JobState, Live, SCHEMA};
 use crate::config::{self, Adapter};
 use crate::daemon::shelf::{Listing, manifest};
@@ -51,17 +52,30 @@ impl Daemon {
         let listing = self.state.shelf.listing(&repository.vault, name, STATUS_PATIENCE).await;
         let newest = listing.as_ref().and_then(|listing| listing.days.first());
         let now = self.state.clock.now();
-        let of_this = || jobs.iter().filter(|job| job.repository == *name && job.kind == "backup");
+        let proofs = listing.as_ref().map(|listing| listing.proofs.clone()).unwrap_or_default();
+        let all = || jobs.iter().filter(|job| job.repository == *name);
+        let of_this = || all().filter(|job| job.kind == "backup");
+        let others = all().filter(|job| job.kind != "backup" && job.state == JobState::Running);
+        let waiting = self.state.waiting(name);
         wire::RepositoryStatus {
             name: name.clone(),
             newest_day: newest
                 .map(|day| wire::DayName { name: day.name.clone(), freeze_point: day.freeze_point }),
-            newest_day_age_seconds: newest
-                .map(|day| u64::try_from(now.duration_since(day.freeze_point).as_secs()).unwrap_or(0)),
+            newest_day_age_seconds: newest.map(|day| told::age(day.freeze_point, now)),
+            newest_proven_age_seconds: proofs
+                .newest_proven
+                .as_ref()
+                .map(|day| told::age(day.freeze_point, now)),
+            newest_proven_day: proofs.newest_proven,
+            last_verify: proofs.last_verify,
+            last_drill: proofs.last_drill,
             held: self.state.is_held(name),
+            kept_hold: waiting.kept,
+            pending_restore: waiting.restore,
             last_attempt: of_this().next().cloned(),
             last_success: of_this().find(|job| job.state == JobState::Succeeded).cloned(),
             running: of_this().find(|job| job.state == JobState::Running).cloned(),
+            other_jobs: others.cloned().collect(),
             next_run: self.state.next_run(name),
             schedule: schedule(repository),
             vault_error: vault_error(listing.as_deref()),
@@ -76,10 +90,14 @@ impl Backend for Daemon {
         let jobs = self.state.jobs();
         let repositories = config.repositories.values().map(|found| self.repository_status(found, &jobs));
         let repositories = join_all(repositories).await;
-        let ages: Option<Vec<u64>> = repositories.iter().map(|found| found.newest_day_age_seconds).collect();
         wire::Status {
             schema: SCHEMA,
-            newest_day_age_seconds: ages.and_then(|ages| ages.into_iter().max()),
+            newest_day_age_seconds: told::worst(
+                repositories.iter().map(|found| found.newest_day_age_seconds),
+            ),
+            newest_proven_age_seconds: told::worst(
+                repositories.iter().map(|found| found.newest_proven_age_seconds),
+            ),
             held: repositories.iter().any(|found| found.held),
             repositories,
             config: self.state.config_status(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::others::look_at_holds;
+use crate::daemon::others::{look_at_holds, look_at_restores};
 use crate::daemon::state::State;
 use crate::event::{Context, Event, Level, Observer};
 use crate::hold::{self, Outcome};
@@ -41,6 +41,9 @@ impl Leftovers {
         self.any.store(any, Ordering::Relaxed);
         if let Err(error) = look_at_holds(state) {
             tracing::warn!("the records of holds cannot be read: {error}");
+        }
+        if let Err(error) = look_at_restores(state) {
+            tracing::warn!("the records of restores cannot be read: {error}");
         }
     }
 

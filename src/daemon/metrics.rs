@@ -67,6 +67,7 @@ pub fn text(status: &Status, all: &[Figures<'_>]) -> String {
     attempts(&mut page, all);
     holds(&mut page, all);
     days(&mut page, all);
+    proofs(&mut page, all);
     let build = Info::new(vec![("version", status.daemon.version.clone())]);
     page.registry.register("build", "The version that runs", build);
     let config = Gauge::<f64, AtomicU64>::default();
@@ -115,6 +116,12 @@ fn holds(page: &mut Page, all: &[Figures<'_>]) {
     page.each("paused", "1 while the repository is held, or waits to be released", all, |figures| {
         Some(truth(figures.repository.held))
     });
+    page.each("hold_kept", "1 while a restore that is half way keeps the repository held", all, |figures| {
+        Some(truth(figures.repository.kept_hold.is_some()))
+    });
+    page.each("restore_pending", "1 while a restore waits to be finished or confirmed", all, |figures| {
+        Some(truth(figures.repository.pending_restore.is_some()))
+    });
     page.each(
         "pause_seconds",
         "How long the newest run kept the repository's scheduler paused",
@@ -150,6 +157,42 @@ fn days(page: &mut Page, all: &[Figures<'_>]) {
             let mut labels = labels(figures);
             labels.push(("kind", kind.to_owned()));
             bytes.get_or_create(&labels).set(whole(value));
+        }
+    }
+}
+
+fn proofs(page: &mut Page, all: &[Figures<'_>]) {
+    page.each(
+        "newest_proven_age_seconds",
+        "How old the newest day is that a drill has proven; missing when none is",
+        all,
+        |figures| figures.repository.newest_proven_age_seconds.map(whole),
+    );
+    let last = |kind: &str, figures: &Figures<'_>| {
+        let repository = figures.repository;
+        if kind == "verify" { repository.last_verify.clone() } else { repository.last_drill.clone() }
+    };
+    for kind in ["verify", "drill"] {
+        let name = |figure: &str| format!("last_{kind}_{figure}");
+        page.each(&name("success"), "1 when the newest one found the day as it was sealed", all, |figures| {
+            last(kind, figures).map(|proved| truth(proved.ok))
+        });
+        page.each(&name("timestamp_seconds"), "When the newest one ended", all, |figures| {
+            last(kind, figures).map(|proved| seconds(proved.at))
+        });
+        let durations = page.family(&name("duration_seconds"), "How long the newest one took, by part");
+        for figures in all {
+            let Some(proved) = last(kind, figures) else { continue };
+            let parts = [
+                ("database", proved.database_seconds),
+                ("trees", proved.trees_seconds),
+                ("total", proved.total_seconds),
+            ];
+            for (part, length) in parts {
+                let mut labels = labels(figures);
+                labels.push(("part", part.to_owned()));
+                durations.get_or_create(&labels).set(length);
+            }
         }
     }
 }

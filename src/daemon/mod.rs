@@ -11,7 +11,6 @@ mod log;
 mod metrics;
 mod notify;
 mod others;
-mod past;
 mod plan;
 mod scheduler;
 mod shelf;
@@ -33,7 +32,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::wire::Live;
-use crate::api::{listen, server};
+use crate::api::{listen, server, told};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::fs::socket::{self, Found};
@@ -160,7 +159,7 @@ async fn settle(state: &state::State) -> Result<Vec<String>, Error> {
 /// Shows the jobs of the journals as they are before they are settled.
 fn remember(state: &state::State) -> Result<(), Error> {
     let jobs = journal::jobs(&state.config().state_dir)?;
-    state.remember(jobs.into_iter().map(past::told));
+    state.remember(jobs.into_iter().map(told::job));
     Ok(())
 }
 

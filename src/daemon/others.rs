@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::daemon::past;
+use crate::api::told;
 use crate::daemon::state::State;
 use crate::{hold, journal};
 
@@ -39,7 +39,7 @@ struct Seen {
 pub async fn begin(state: &State) -> Result<(), journal::Error> {
     let mut seen = state.others.seen.lock().await;
     let jobs = seen.news.look(&state.config().state_dir)?;
-    state.remember(jobs.into_iter().map(past::told));
+    state.remember(jobs.into_iter().map(told::job));
     seen.at = Some(state.clock.monotonic());
     Ok(())
 }
@@ -62,20 +62,39 @@ pub async fn refresh(state: &Arc<State>) {
 impl Seen {
     fn look(&mut self, state: &State) {
         let holds = look_at_holds(state).err().map(|error| error.to_string());
+        let restores = look_at_restores(state).err().map(|error| error.to_string());
         let jobs = match self.news.look(&state.config().state_dir) {
             Ok(jobs) => {
-                state.remember(jobs.into_iter().map(past::told));
+                state.remember(jobs.into_iter().map(told::job));
                 None
             }
             Err(error) => Some(error.to_string()),
         };
-        let wrong = holds.or(jobs);
+        let wrong = holds.or(restores).or(jobs);
         if let Some(error) = wrong.as_ref().filter(|_| wrong != self.wrong) {
             tracing::warn!("what other processes do cannot be seen: {error}");
         }
         self.wrong = wrong;
         self.at = Some(state.clock.monotonic());
     }
+}
+
+/// Puts the restores that wait into the status.
+///
+/// # Errors
+/// A record cannot be read; the status keeps what it has of that repository.
+pub fn look_at_restores(state: &State) -> Result<(), journal::Error> {
+    let config = state.config();
+    let mut first = None;
+    for name in config.repositories.keys() {
+        match journal::pending_restore(&config.state_dir, name) {
+            Ok(pending) => state.restore_waits(name, pending.as_ref().map(told::pending_restore)),
+            Err(error) => {
+                first.get_or_insert(error);
+            }
+        }
+    }
+    first.map_or(Ok(()), Err)
 }
 
 /// Puts the holds on disk that belong to no run of ours into the status.
@@ -86,7 +105,9 @@ pub fn look_at_holds(state: &State) -> Result<(), hold::Error> {
     // Before the look: a run of ours that ends meanwhile has left no hold, only an older look at it.
     let before = state.running_jobs();
     let records = hold::pending(&state.config().state_dir)?;
-    let others = records.into_iter().filter(|record| !before.contains(&record.run));
-    state.held_by_others(others.map(|record| (record.repository, record.run)).collect());
+    let others: Vec<_> = records.into_iter().filter(|record| !before.contains(&record.run)).collect();
+    let kept = others.iter().filter_map(|record| Some((record.repository.clone(), told::kept(record)?)));
+    state.kept(kept.collect());
+    state.held_by_others(others.into_iter().map(|record| (record.repository, record.run)).collect());
     Ok(())
 }

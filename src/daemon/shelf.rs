@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::api::told::{self, Proofs};
 use crate::api::wire;
 use crate::clock::SharedClock;
 use crate::manifest::Manifest;
@@ -24,6 +25,8 @@ pub struct Listing {
     pub days: Vec<wire::Day>,
     /// What is no good day.
     pub quarantined: Vec<wire::Quarantined>,
+    /// What they were put to.
+    pub proofs: Proofs,
     /// What the newest day says of rows without files.
     pub files_missing: u64,
     /// Why nothing could be seen.
@@ -109,13 +112,15 @@ impl Shelf {
 }
 
 fn look(vault: &Path, repository: &str, now: Timestamp) -> Listing {
-    let days = match Vault::open(vault, repository).and_then(|vault| vault.days(now)) {
-        Ok(days) => days,
+    let opened = Vault::open(vault, repository);
+    let (vault, days) = match opened.and_then(|vault| vault.days(now).map(|days| (vault, days))) {
+        Ok(found) => found,
         // Before the first run there is no vault, and nothing is wrong.
         Err(Error::NoVault { .. }) if vault.is_dir() => return Listing::default(),
         Err(error) => return Listing { error: Some(error.to_string()), ..Listing::default() },
     };
     Listing {
+        proofs: told::proofs(&vault, &days),
         days: days.good.iter().rev().map(|day| wire::Day::from(day.manifest())).collect(),
         quarantined: days
             .quarantined

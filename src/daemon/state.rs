@@ -22,6 +22,15 @@ const REMEMBERED: usize = 500;
 /// Lines of the event stream that a slow reader may be behind.
 const BEHIND: usize = 1024;
 
+/// What waits for a person in one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// A hold that outlives its run.
+    pub kept: Option<wire::KeptHold>,
+    /// A restore that is not finished, or not confirmed.
+    pub restore: Option<wire::PendingRestore>,
+}
+
 /// What the socket asks of the scheduling loop.
 #[derive(Debug)]
 pub struct Start {
@@ -63,6 +72,10 @@ struct Inner {
     next_runs: BTreeMap<String, wire::NextRun>,
     /// Repositories that are held by no run of ours, and by which job.
     unreleased: BTreeMap<String, u64>,
+    /// Holds that outlive their run.
+    kept: BTreeMap<String, wire::KeptHold>,
+    /// Restores that are not finished or not confirmed.
+    restores: BTreeMap<String, wire::PendingRestore>,
     phases: BTreeMap<u64, Vec<(Phase, Timestamp)>>,
 }
 
@@ -88,6 +101,8 @@ impl State {
                 cancels: BTreeMap::new(),
                 next_runs: BTreeMap::new(),
                 unreleased: BTreeMap::new(),
+                kept: BTreeMap::new(),
+                restores: BTreeMap::new(),
                 phases: BTreeMap::new(),
             }),
         }
@@ -163,6 +178,30 @@ impl State {
         let mut inner = self.lock();
         holds.retain(|_, run| !inner.cancels.contains_key(run));
         inner.unreleased = holds;
+    }
+
+    /// The holds that a restore has left in force.
+    pub fn kept(&self, kept: BTreeMap<String, wire::KeptHold>) {
+        self.lock().kept = kept;
+    }
+
+    /// The restore of a repository that waits, if one does.
+    pub fn restore_waits(&self, repository: &str, pending: Option<wire::PendingRestore>) {
+        let mut inner = self.lock();
+        match pending {
+            Some(pending) => inner.restores.insert(repository.to_owned(), pending),
+            None => inner.restores.remove(repository),
+        };
+    }
+
+    /// What waits for a person.
+    #[must_use]
+    pub fn waiting(&self, repository: &str) -> Waiting {
+        let inner = self.lock();
+        Waiting {
+            kept: inner.kept.get(repository).cloned(),
+            restore: inner.restores.get(repository).cloned(),
+        }
     }
 
     /// Is it held by a run of ours, by another process, or still from an earlier life?

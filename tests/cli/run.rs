@@ -45,7 +45,11 @@ fn keeps_a_day() {
     assert_eq!(document["day"]["sequence"], 2);
     assert_eq!(document["day"]["files"], 1);
     let status = String::from_utf8(world.output(&["status"]).stdout).expect("text");
-    assert!(status.starts_with("web: newest day ") && status.contains("last attempt  succeeded"), "{status}");
+    assert!(
+        status.starts_with("newest proven day: NONE of web ") && status.contains("\nweb: newest day "),
+        "{status}"
+    );
+    assert!(status.contains("last attempt  succeeded"), "{status}");
 }
 
 #[test]

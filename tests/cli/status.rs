@@ -3,7 +3,8 @@
 use std::fs;
 
 use daykeep::event::Phase;
-use daykeep::journal::{End, JobKind, Journal};
+use daykeep::journal::{End, JobKind, Journal, PendingRestore, RestorePhase};
+use daykeep::vault::{Proof, ProofKind, ProofSeconds, Vault};
 
 use crate::world::{World, assert_told, instant};
 
@@ -37,6 +38,65 @@ fn tells_the_newest_day_and_the_last_attempt() {
     let died = world.transcript(&["status", "--quiet"]);
     assert_told("status", &format!("{well}\n{failed}\n{died}"));
     assert_told("status_json", &world.transcript(&["status", "--json", "--quiet"]));
+}
+
+fn proof(kind: ProofKind, at: &str, ok: bool, first: &[&str]) -> Proof {
+    Proof {
+        at: instant(at),
+        kind,
+        ok,
+        sampled: None,
+        seconds: ProofSeconds { database: 61.0, trees: 32.0, total: 95.0 },
+        damages: u64::from(!ok),
+        first: first.iter().map(|first| (*first).to_owned()).collect(),
+        by: "daykeep 0.1.0".to_owned(),
+    }
+}
+
+#[test]
+fn tells_first_how_old_the_newest_proven_day_is() {
+    let world = World::with_web();
+    world.keep_days("web");
+    let vault = Vault::open(&world.path("vault"), "web").expect("a vault");
+    let prove = |day: &str, proof| vault.add_proof(day, proof).expect("kept");
+    prove("2020-01-02T010000Z", proof(ProofKind::Drill, "2020-01-02T03:00:00Z", true, &[]));
+    let older = world.transcript(&["status", "--quiet"]);
+    prove("2020-01-03T010000Z", proof(ProofKind::Drill, "2020-01-03T03:00:00Z", true, &[]));
+    let newest = world.transcript(&["status", "--quiet"]);
+    let damage = "trees/files/one was changed";
+    prove("2020-01-03T010000Z", proof(ProofKind::Verify, "2020-01-03T04:00:00Z", false, &[damage]));
+    let damaged = world.transcript(&["status", "--quiet"]);
+    assert_told("status_proven", &format!("{older}\n{newest}\n{damaged}"));
+    let json = world.output(&["status", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("a document");
+    let web = &json["repositories"][0];
+    assert_eq!(web["newest_proven_day"]["name"], "2020-01-02T010000Z");
+    assert_eq!(json["newest_proven_age_seconds"], web["newest_proven_age_seconds"]);
+    assert_eq!(web["last_verify"]["first"], damage);
+}
+
+#[test]
+fn tells_what_a_restore_that_was_killed_waits_for() {
+    let world = World::with_web();
+    let mut pending = PendingRestore {
+        job: 4,
+        repository: "web".to_owned(),
+        day: "2020-01-02T010000Z".to_owned(),
+        options: String::new(),
+        phase: RestorePhase::Switching,
+        started: instant("2020-01-03T05:00:00Z"),
+    };
+    fs::create_dir_all(world.path("state/web")).expect("made");
+    let write = |pending: &PendingRestore| {
+        let path = daykeep::journal::restore_record(&world.path("state"), "web");
+        fs::write(path, serde_json::to_vec(pending).expect("JSON")).expect("written");
+    };
+    write(&pending);
+    let half_way = world.transcript(&["status", "--quiet"]);
+    pending.phase = RestorePhase::Done;
+    write(&pending);
+    let over = world.transcript(&["status", "--quiet"]);
+    assert_told("status_restore", &format!("{half_way}\n{over}"));
 }
 
 #[test]
