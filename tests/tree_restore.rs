@@ -6,12 +6,16 @@
     clippy::disallowed_methods,
     clippy::print_stderr,
     clippy::too_many_lines,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     missing_docs,
     reason = "a test fails by panicking, and makes the files that it tests with"
 )]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use daykeep::clock::SystemClock;
 use daykeep::config::Tree;
 use daykeep::event::{Context, Event, Recording};
 use daykeep::manifest::{FileRecord, RecordReader, RecordWriter, Released, Still};
-use daykeep::tree::restore::{Built, Elsewhere, Error, Source, elsewhere};
+use daykeep::tree::restore::{Built, Elsewhere, Error, Plan, Source, Wish, compare, elsewhere, plan};
 use daykeep::tree::{Job, warm};
 
 struct Witness;
@@ -123,6 +127,142 @@ impl Bench {
             expected: None,
         };
         elsewhere(&wish, &self.context)
+    }
+}
+
+/// A restore of the bench's day.
+impl Bench {
+    fn wish(&self) -> Wish {
+        Wish {
+            source: self.source(),
+            tree: self.tree.clone(),
+            path: None,
+            directory: self.path("state/restore/files"),
+            tag: "7".into(),
+            jobs: 2,
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&self.wish(), &self.context).unwrap()
+    }
+
+    /// Nothing differs from the day, by daykeep's eyes and by rsync's.
+    fn assert_is_the_day(&self) {
+        let differences = compare(&self.source(), &self.tree, 2, &self.context).unwrap();
+        assert_eq!(differences.first, [], "{} differences", differences.total);
+        assert_eq!(crate::differences(&self.source().tree_dir, self.live()), "");
+    }
+
+    fn assert_nothing_is_left(&self) {
+        let left = run("find", &[self.dir.path().as_os_str().as_bytes(), b"-name", b".daykeep-restore*"]);
+        assert_eq!(left, "");
+        assert!(!self.path("state/restore/files").exists());
+    }
+}
+
+/// Everything there is to see of a tree, by path: kind, mode, owner, times, inode, links, content or target, extended attributes.
+type Snapshot = BTreeMap<PathBuf, String>;
+
+fn snapshot(root: &Path) -> Snapshot {
+    let mut all = Snapshot::new();
+    let mut waiting = vec![root.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        if path.file_name().unwrap().as_bytes().starts_with(b".daykeep-restore-") {
+            continue;
+        }
+        let kind = meta.file_type();
+        let content = if kind.is_file() {
+            blake3::hash(&fs::read(&path).unwrap()).to_hex().to_string()
+        } else if kind.is_symlink() {
+            String::from_utf8_lossy(fs::read_link(&path).unwrap().as_os_str().as_bytes()).into_owned()
+        } else {
+            String::new()
+        };
+        let xattrs: BTreeMap<_, _> = xattr::list(&path)
+            .unwrap()
+            .map(|key| (key.clone(), xattr::get(&path, &key).unwrap().unwrap()))
+            .collect();
+        if kind.is_dir() {
+            waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let links = if kind.is_dir() { 0 } else { meta.nlink() };
+        let what = format!(
+            "{kind:?} {:o} {}:{} {}.{} inode {} links {links} device {} {} {content} {xattrs:?}",
+            meta.mode(),
+            meta.uid(),
+            meta.gid(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ino(),
+            meta.rdev(),
+            meta.len(),
+        );
+        all.insert(path.strip_prefix(root).unwrap().to_owned(), what);
+    }
+    all
+}
+
+fn assert_same(before: &Snapshot, after: &Snapshot, when: &str) {
+    for (path, what) in before {
+        assert_eq!(after.get(path), Some(what), "{when}: {}", path.display());
+    }
+    for path in after.keys() {
+        assert!(before.contains_key(path), "{when}: {} is new", path.display());
+    }
+}
+
+/// A stream of numbers that look random, from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn one_of<'a>(&mut self, paths: &'a [PathBuf]) -> Option<&'a PathBuf> {
+        if paths.is_empty() { None } else { paths.get(self.roll(paths.len() as u64) as usize) }
+    }
+}
+
+/// Does so many things to a tree, each of which may fail.
+fn stir(root: &Path, dice: &mut Dice, times: u64) {
+    for _ in 0..times {
+        let all: Vec<PathBuf> = snapshot(root).into_keys().map(|path| root.join(path)).collect();
+        let directories: Vec<PathBuf> =
+            all.iter().filter(|path| path.is_dir() && !path.is_symlink()).cloned().collect();
+        let name = ["a", "b", "c", "d", "caf\u{e9}", "x.y"][dice.roll(6) as usize];
+        let new = dice.one_of(&directories).unwrap().join(name);
+        let old = dice.one_of(&all).unwrap().clone();
+        let _ = match dice.roll(16) {
+            // Never through a link, and not into a pipe, which would wait for a reader.
+            0..=2 if fs::symlink_metadata(&new).map_or(true, |meta| meta.is_file()) => {
+                fs::write(&new, format!("{}", dice.roll(3)).repeat(dice.roll(5) as usize))
+            }
+            3 | 4 => fs::create_dir(&new),
+            5 => std::os::unix::fs::symlink(["a", "/etc", "../b"][dice.roll(3) as usize], &new),
+            6 | 7 => fs::hard_link(&old, &new),
+            8 if old != root => fs::rename(&old, &new),
+            9 if old != root => fs::remove_file(&old).or_else(|_| fs::remove_dir_all(&old)),
+            10 if !old.is_symlink() => {
+                let mode = [0o644, 0o600, 0o755, 0o750, 0o4755, 0o2770][dice.roll(6) as usize];
+                fs::set_permissions(&old, PermissionsExt::from_mode(mode))
+            }
+            11 => {
+                let time = filetime::FileTime::from_unix_time(dice.roll(4) as i64 * 100_000_000, 5);
+                filetime::set_symlink_file_times(&old, time, time)
+            }
+            12 if !old.is_symlink() => xattr::set(&old, "user.t", format!("{}", dice.roll(2)).as_bytes()),
+            13 if !old.is_symlink() => xattr::remove(&old, "user.t"),
+            14 if is_root() => std::os::unix::fs::lchown(&old, Some(dice.roll(3) as u32), Some(7)),
+            15 => {
+                let made = Command::new("mkfifo").arg(&new).stderr(std::process::Stdio::null()).status();
+                made.map(drop)
+            }
+            _ => Ok(()),
+        };
     }
 }
 
@@ -252,5 +392,38 @@ fn records_that_lead_out_of_the_tree_are_refused() {
         let error = bench.elsewhere("place", None).unwrap_err();
         assert!(error.to_string().contains(problem), "{number}: {error}");
         assert!(!bench.path("place").exists() && !bench.path("evil").exists());
+    }
+}
+
+#[test]
+fn whatever_the_tree_has_become_it_is_the_day_again_and_then_what_it_was() {
+    let seed = std::env::var("DAYKEEP_TREE_SEED").map_or(1, |text| text.parse().unwrap());
+    for round in 0..40 {
+        let seed = seed * 1000 + round;
+        let mut dice = Dice(seed);
+        let bench = Bench::new();
+        stir(bench.live(), &mut dice, 40);
+        bench.keep();
+        let changes = dice.roll(40);
+        stir(bench.live(), &mut dice, changes);
+        let before = snapshot(bench.live());
+        let when = |what: &str| format!("{what}, DAYKEEP_TREE_SEED={seed}");
+        let plan = bench.plan();
+        assert_same(&before, &snapshot(bench.live()), &when("planned"));
+        plan.stage(&bench.context).unwrap();
+        plan.execute(&bench.context).unwrap();
+        bench.assert_is_the_day();
+        plan.execute(&bench.context).unwrap();
+        plan.back(&bench.context).unwrap();
+        if round % 2 == 0 {
+            plan.discard(&bench.context).unwrap();
+            assert_same(&before, &snapshot(bench.live()), &when("taken back"));
+        } else {
+            plan.execute(&bench.context).unwrap();
+            bench.assert_is_the_day();
+            plan.drop_aside(&bench.context).unwrap();
+            bench.assert_is_the_day();
+        }
+        bench.assert_nothing_is_left();
     }
 }

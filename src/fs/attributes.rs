@@ -164,6 +164,13 @@ pub fn give(made: impl AsFd, shown: &Path, wanted: &Attributes) -> Result<Lackin
     Ok(lacking)
 }
 
+/// Whether the file system that a directory is on keeps extended attributes of this name's kind.
+#[must_use]
+pub fn are_kept(dir: &Dir, key: &str) -> bool {
+    let asked = rustix::fs::fgetxattr_query(dir, key);
+    !matches!(asked, Err(Errno::OPNOTSUPP | Errno::NOSYS))
+}
+
 /// Takes an extended attribute away; nothing happens if it is not there.
 ///
 /// # Errors
@@ -173,6 +180,14 @@ pub fn remove_xattr(dir: &Dir, name: &[u8], key: &str) -> Result<(), Error> {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NODATA) || is_unsupported(&error) => Ok(()),
         other => other.on("remove an extended attribute of", &dir.path_of(name)),
     }
+}
+
+/// Sets permission bits of a directory.
+///
+/// # Errors
+/// It is not ours.
+pub fn set_own_mode(dir: &Dir, mode: u32) -> Result<(), Error> {
+    rustix::fs::fchmod(dir, Mode::from_raw_mode(mode)).on("set the mode of", dir.path())
 }
 
 /// Sets the modification time of a name (of a symbolic link itself); `name` empty: of the directory.

@@ -74,6 +74,8 @@ pub struct Stat {
     pub rdev: (u32, u32),
     /// Something is mounted here.
     pub mount_root: bool,
+    /// Immutable or append-only (chattr(1)): it can be neither moved nor removed.
+    pub fixed: bool,
 }
 
 impl Stat {
@@ -540,5 +542,6 @@ fn stat_at(fd: impl AsFd, name: &[u8], flags: AtFlags) -> io::Result<Stat> {
         nlink: raw.stx_nlink,
         rdev: (raw.stx_rdev_major, raw.stx_rdev_minor),
         mount_root: raw.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        fixed: raw.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
     })
 }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub use link::{give_to, hard_link, link_target, look_at, rename_new, set_mode, symlink_at_once};
 pub use lock::{lock, lock_file, try_lock, try_lock_shared, wait_for_lock};
 pub use remove::{Going, remove_tree};
-pub use volume::{Abilities, Volume, sync_volume, try_abilities, volume};
+pub use volume::{Abilities, Volume, may_write, sync_volume, try_abilities, volume};
 
 /// An operation on a path failed.
 #[derive(Debug, thiserror::Error)]

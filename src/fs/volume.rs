@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, statfs, statvfs, syncfs, utimensat};
+use rustix::fs::{Access, AtFlags, CWD, Timespec, Timestamps, statfs, statvfs, syncfs, utimensat};
 
 use crate::fs::{Error, OnPath as _, create_new, hard_link, remove_file};
 
@@ -58,6 +58,13 @@ fn kind_of(magic: u64) -> String {
         other => return format!("0x{other:x}"),
     }
     .to_owned()
+}
+
+/// Whether names in a directory may be made and removed, as far as rights and the mount tell.
+#[must_use]
+pub fn may_write(directory: &Path) -> bool {
+    let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(CWD, directory, wanted, AtFlags::EACCESS).is_ok()
 }
 
 /// Flushes everything that was written to the file system that `opened` (at `path`) is on.

@@ -66,8 +66,7 @@ impl JsonLines<FileRecord> {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, RecordsError> {
-        let decoder = zstd::Decoder::new(fs::open(path)?).on("read", path)?;
-        Ok(Self::over(path, Box::new(BufReader::with_capacity(256 * 1024, decoder))))
+        Self::open_compressed(path)
     }
 }
 
@@ -82,6 +81,15 @@ impl JsonLines<TableRecord> {
 }
 
 impl<T> JsonLines<T> {
+    /// Opens lines of any kind that were [compressed](RecordWriter).
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open_compressed(path: &Path) -> Result<Self, RecordsError> {
+        let decoder = zstd::Decoder::new(fs::open(path)?).on("read", path)?;
+        Ok(Self::over(path, Box::new(BufReader::with_capacity(256 * 1024, decoder))))
+    }
+
     fn over(path: &Path, reader: Box<dyn BufRead + Send>) -> Self {
         let (path, buffer) = (path.to_owned(), Vec::new());
         Self { path, reader, line: 0, buffer, ended: false, lines_are: PhantomData }
@@ -163,6 +171,14 @@ impl RecordWriter {
     /// # Errors
     /// Writing failed.
     pub fn write(&mut self, record: &FileRecord) -> Result<(), RecordsError> {
+        self.write_line(record)
+    }
+
+    /// Adds a line of another kind, in a file that holds nothing but those.
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn write_line(&mut self, record: &impl Serialize) -> Result<(), RecordsError> {
         self.buffer.clear();
         append_json(&mut self.buffer, record).on("write", &self.path)?;
         self.encoder.write_all(&self.buffer).on("write", &self.path)?;

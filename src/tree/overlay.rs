@@ -237,6 +237,7 @@ mod tests {
             nlink: 1,
             rdev: (0, 0),
             mount_root: false,
+            fixed: false,
         };
         judge::record("files", path.as_bytes(), &stat, &std::collections::BTreeMap::new())
     }

@@ -17,10 +17,10 @@ use crate::fs::dir::{Dir, Kind, is_gone, split_last};
 use crate::fs::{OnPath as _, copy};
 use crate::manifest::{FileKind, FileRecord};
 use crate::tree::pool::{self, Crew, Pool};
-use crate::tree::restore::Error;
 use crate::tree::restore::links::{Claim, Links, Origin};
 use crate::tree::restore::records::{attributes_of, digest_of};
 use crate::tree::restore::tell::Tell;
+use crate::tree::restore::{Built, Error};
 use crate::tree::site::{is_link, join};
 
 /// Names handed to a thread at once.
@@ -50,6 +50,14 @@ pub(crate) struct Made {
     pub entries: AtomicU64,
     pub files: AtomicU64,
     pub bytes: AtomicU64,
+}
+
+impl Made {
+    pub(crate) fn built(&self) -> Built {
+        let [entries, files, bytes] =
+            [&self.entries, &self.files, &self.bytes].map(|count| count.load(Ordering::Relaxed));
+        Built { entries, files, bytes }
+    }
 }
 
 /// Something to be made whose name is not the one in the records.

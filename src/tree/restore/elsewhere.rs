@@ -4,9 +4,8 @@
 //! to it removes what is beside it. Where the place is a mount point, it is made in it; killed, it is not empty any more.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::event::{Context, Phase};
 use crate::fs::dir::Dir;
@@ -87,30 +86,16 @@ fn make(wish: &Elsewhere, above: &Dir, name: &[u8], context: &Context) -> Result
         made: Made::default(),
         stop: context.cancel.child_token(),
     };
-    let mut found = scope.is_none_or(<[u8]>::is_empty);
     build(&yard, wish.jobs, |builder| {
         if let Some(record) = records.next().transpose()? {
             let dir = Arc::new(above.shown_as(above.path())?);
             builder.top(Top { record, dir, dir_path: Vec::new(), name: name.to_vec() })?;
         }
         for record in records {
-            let record = record?;
-            found = found || scope == Some(&record.path.0);
-            builder.within(record)?;
+            builder.within(record?)?;
         }
-        if found { Ok(()) } else { Err(not_in_day(tree, scope)) }
+        Ok(())
     })?;
     yard.tell.finish();
-    let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    Ok(Built {
-        entries: count(&yard.made.entries),
-        files: count(&yard.made.files),
-        bytes: count(&yard.made.bytes),
-    })
-}
-
-/// The path that was asked for has no record.
-pub(crate) fn not_in_day(tree: &str, scope: Option<&[u8]>) -> Error {
-    let path = Path::new(std::ffi::OsStr::from_bytes(scope.unwrap_or_default())).to_owned();
-    Error::NotInDay { tree: tree.to_owned(), path }
+    Ok(yard.made.built())
 }

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::fs::attributes::Attributes;
 use crate::fs::dir::split_last;
-use crate::manifest::{FileKind, FileRecord, RecordReader};
+use crate::manifest::{FileKind, FileRecord, PathBytes, RecordReader};
 use crate::tree::judge;
-use crate::tree::overlay::{is_within, key};
 use crate::tree::restore::Error;
 
 /// The longest name that a file system takes, and the longest link target (`NAME_MAX`, `PATH_MAX`).
@@ -28,6 +27,8 @@ pub(crate) struct Records {
     begun: bool,
     /// Only this path, what is below it and the directories above it.
     scope: Option<Vec<u8>>,
+    /// The scope has a record.
+    found: bool,
     ended: bool,
 }
 
@@ -39,7 +40,8 @@ struct Level {
 }
 
 impl Records {
-    /// Opens the records of `tree`; with a `scope`, of this path in it, with the directories that lead there.
+    /// Opens the records of `tree`; with a `scope`, of this path in it, with the directories that lead there. A scope that has no record is
+    /// an error at the end.
     pub(crate) fn open(file: &Path, tree: &str, scope: Option<&[u8]>) -> Result<Self, Error> {
         Ok(Self {
             reader: RecordReader::open(file)?,
@@ -47,6 +49,7 @@ impl Records {
             tree: tree.to_owned(),
             open: Vec::new(),
             begun: false,
+            found: scope.is_none_or(<[u8]>::is_empty),
             scope: scope.filter(|scope| !scope.is_empty()).map(<[u8]>::to_vec),
             ended: false,
         })
@@ -55,8 +58,11 @@ impl Records {
     fn read(&mut self) -> Result<Option<FileRecord>, Error> {
         loop {
             let Some(record) = self.reader.next().transpose()? else {
-                if self.begun {
+                if self.begun && self.found {
                     return Ok(None);
+                }
+                if self.begun {
+                    return Err(self.not_in_day());
                 }
                 return Err(Error::NoTree { tree: self.tree.clone(), records: self.file.clone() });
             };
@@ -69,10 +75,16 @@ impl Records {
                 problem,
             })?;
             self.begun = true;
+            self.found = self.found || self.scope.as_ref() == Some(&record.path.0);
             if self.scope.as_ref().is_none_or(|scope| is_in_scope(&record.path.0, scope)) {
                 return Ok(Some(record));
             }
         }
+    }
+
+    fn not_in_day(&self) -> Error {
+        let path = PathBytes(self.scope.clone().unwrap_or_default()).as_path().to_owned();
+        Error::NotInDay { tree: self.tree.clone(), path }
     }
 
     fn look_over(&mut self, record: &FileRecord) -> Result<(), &'static str> {
@@ -138,15 +150,20 @@ pub(crate) fn attributes_of(record: &FileRecord) -> Result<Attributes, Error> {
     })
 }
 
+/// Whether `path` is `above` or something below it.
+pub(crate) fn is_beneath(path: &[u8], above: &[u8]) -> bool {
+    above.is_empty()
+        || path.strip_prefix(above).is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+}
+
 /// Whether `path` is `scope`, below it or above it.
 fn is_in_scope(path: &[u8], scope: &[u8]) -> bool {
-    let (path, scope) = (key(path), key(scope));
-    is_within(&path, &scope) || is_within(&scope, &path)
+    is_beneath(path, scope) || is_beneath(scope, path)
 }
 
 /// Whether `path` leads to `scope` and is not itself wanted.
 pub(crate) fn is_above(path: &[u8], scope: Option<&[u8]>) -> bool {
-    scope.is_some_and(|scope| path != scope && is_within(&key(scope), &key(path)))
+    scope.is_some_and(|scope| path != scope && is_beneath(scope, path))
 }
 
 impl Iterator for Records {
