@@ -136,6 +136,7 @@ mod tests {
             nlink: 1,
             rdev: (0, 0),
             mount_root: false,
+            fixed: false,
         }
     }
 
