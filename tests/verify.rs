@@ -55,7 +55,6 @@ fn every_damage_is_found_and_named() {
     assert!(cases.len() > 200, "{}", cases.len());
     let mut missed = Vec::new();
     for case in &cases {
-        eprintln!("{}", case.name());
         let undo = case.inflict(day.path());
         let report = verify(day);
         let file = if case.of == "the seal record" {

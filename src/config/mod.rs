@@ -17,6 +17,7 @@ mod sample;
 mod source;
 mod tree;
 mod value;
+mod verify;
 mod write;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use problem::{Error, Problem, Report};
 pub use reference::reference;
 pub use sample::generate;
 pub use tree::{Check, CheckQuery, Filter, Tree, fossology_paths};
+pub use verify::{Verify, parse_percent};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/daykeep/daykeep.toml";
@@ -101,6 +103,8 @@ pub struct Repository {
     pub checks: BTreeMap<String, Check>,
     /// How its days are drilled.
     pub drill: Drill,
+    /// How its days are verified.
+    pub verify: Verify,
     /// How much of the machine a run may use.
     pub limits: Limits,
     /// This repository's part of the file, as canonical TOML without secrets: what `config show` prints and every day

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::config::key::{Absent, Key, Section};
 use crate::config::read::{
     CHECK, COMMAND, DAEMON, DATABASE, DRILL, FOSSOLOGY, HOLD, HTTP, KEEP, LIMITS, NONE, REPOSITORY, ROOT,
-    SYSTEMD, TREE,
+    SYSTEMD, TREE, VERIFY,
 };
 
 /// Lines are not longer than this.
@@ -62,6 +62,7 @@ fn fossology(sample: &mut Sample) {
     sample.table(&format!("{own}.database"), &DATABASE, usual, &[]);
     sample.table(&format!("{own}.tree.files"), &TREE, usual, &[("content_named", "true")]);
     sample.table(&format!("{own}.check.files"), &CHECK, usual, &[]);
+    sample.table(&format!("{own}.verify"), &VERIFY, |_| true, &[]);
     sample.table(&format!("{own}.drill"), &DRILL, |_| true, &[]);
     sample.table(&format!("{own}.limits"), &LIMITS, |_| true, &[]);
 }

@@ -10,7 +10,7 @@ use toml::Value;
 
 use crate::config::{
     Adapter, Check, CheckQuery, Config, Database, Databases, Drill, Hold, HttpHold, OnBusy, Repository,
-    Secret, SystemdAction, Tree,
+    Secret, SystemdAction, Tree, Verify,
 };
 
 impl Config {
@@ -67,6 +67,7 @@ impl Repository {
         for check in self.checks.values() {
             write_check(&mut writer, &format!("{own}.check.{}", check.name), check);
         }
+        write_verify(&mut writer, &format!("{own}.verify"), &self.verify);
         write_drill(&mut writer, &format!("{own}.drill"), &self.drill);
         let limits = &self.limits;
         writer.table(&format!("{own}.limits"));
@@ -77,6 +78,15 @@ impl Repository {
         writer.key("idle_priority", limits.idle_priority);
         writer.text
     }
+}
+
+fn write_verify(writer: &mut Writer, own: &str, verify: &Verify) {
+    writer.table(own);
+    if let Some(schedule) = &verify.schedule {
+        writer.key("schedule", schedule.cron.as_str());
+        writer.key("timezone", schedule.timezone.as_str());
+    }
+    writer.key("sample", format!("{}%", verify.sample.unwrap_or(100.0)));
 }
 
 fn write_drill(writer: &mut Writer, own: &str, drill: &Drill) {

@@ -74,6 +74,13 @@ impl Day {
         self.path.join("database")
     }
 
+    /// Reads a day as far as its manifest can be read, whatever else is wrong with it.
+    pub(super) fn read_doubtful(path: PathBuf, name: &str, repository: &str) -> Option<Self> {
+        let bytes = fs::read(&path.join(MANIFEST)).ok()?;
+        let manifest = parse(&bytes).ok()?;
+        (manifest.day == name && manifest.repository == repository).then_some(Self { path, manifest })
+    }
+
     /// Reads a day; the error is the reason why it is not a good one.
     pub(super) fn read(path: PathBuf, name: &str, repository: &str, now: Timestamp) -> Result<Self, Doubt> {
         if parse_name(name).is_none() {

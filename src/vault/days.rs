@@ -33,6 +33,23 @@ pub struct Quarantined {
     pub future: bool,
 }
 
+/// A directory that is to be a day, to be looked into whatever is wrong with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Its name.
+    pub name: String,
+    /// What its manifest says; None when that cannot be read.
+    pub day: Option<Day>,
+    /// Why it is not a good day, if it is none.
+    pub doubt: Option<String>,
+}
+
+impl Candidate {
+    fn good(day: Day) -> Self {
+        Self { name: day.name().to_owned(), day: Some(day), doubt: None }
+    }
+}
+
 impl Days {
     /// The newest good day.
     #[must_use]
@@ -84,6 +101,39 @@ impl Vault {
     /// See [`Vault::days`].
     pub fn newest_good(&self, now: Timestamp) -> Result<Option<Day>, Error> {
         Ok(self.days(now)?.good.pop())
+    }
+
+    /// All that is to be a day, oldest first: the good ones and those that were given up by daykeep, but not what never had
+    /// a day's name.
+    ///
+    /// # Errors
+    /// See [`Vault::days`].
+    pub fn candidates(&self, now: Timestamp) -> Result<Vec<Candidate>, Error> {
+        let days = self.days(now)?;
+        let doubtful = days.quarantined.into_iter().filter(|day| parse_name(&day.name).is_some());
+        let mut all: Vec<Candidate> = doubtful.map(|day| self.doubtful(day)).collect();
+        all.extend(days.good.into_iter().map(Candidate::good));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    fn doubtful(&self, Quarantined { name, reason, .. }: Quarantined) -> Candidate {
+        let day = Day::read_doubtful(self.days_path().join(&name), &name, self.repository());
+        Candidate { name, day, doubt: Some(reason) }
+    }
+
+    /// Like [`Vault::choose`], but a day that is quarantined can be named too.
+    ///
+    /// # Errors
+    /// No directory is called that.
+    pub fn choose_any(&self, which: &str, now: Timestamp) -> Result<Candidate, Error> {
+        match self.choose(which, now) {
+            Ok(day) => Ok(Candidate::good(day)),
+            Err(Error::Quarantined { name, reason }) => {
+                Ok(self.doubtful(Quarantined { name, reason, sequence: None, future: false }))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The day that a word means: `latest` or `current`; `dayN`, N days before it; `2026-11-21`, the newest of that UTC date;

@@ -48,7 +48,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 pub use day::{Day, name_of};
-pub use days::{Days, Quarantined};
+pub use days::{Candidate, Days, Quarantined};
 pub use diff::{Difference, diff};
 pub use error::Error;
 pub use lock::Locked;

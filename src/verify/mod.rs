@@ -8,6 +8,7 @@
 
 mod archive;
 mod gather;
+mod job;
 mod judge;
 mod own;
 mod report;
@@ -27,6 +28,7 @@ use crate::manifest::SealRecord;
 use crate::vault::{self, Day, ProofSeconds};
 
 use gather::{Gather, in_parallel};
+pub use job::{Outcome, Request, Which, days, run};
 pub use report::{Damage, Fault, KEPT, Part, Report, Sample, shown};
 
 /// A day could not be verified, or not to its end.
@@ -38,6 +40,9 @@ pub enum Error {
     /// The day, or what is beside it.
     #[error(transparent)]
     Vault(#[from] vault::Error),
+    /// The job cannot be recorded.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::Error),
     /// A file that is no part of what is verified.
     #[error(transparent)]
     File(#[from] fs::Error),

@@ -291,6 +291,8 @@ impl Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
+        // Its parent's time was taken later.
+        drop(self.more.take());
         let is_directory = fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.is_dir());
         if is_directory {
             fs::remove_dir_all(&self.path).unwrap();
@@ -301,6 +303,5 @@ impl Drop for Undo {
             fs::rename(aside, &self.path).unwrap();
         }
         self.set_parents();
-        drop(self.more.take());
     }
 }

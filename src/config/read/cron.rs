@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 
+use crate::config::Schedule;
 use crate::config::key::Key;
 use crate::config::read::table::Table;
 use crate::config::value::{Value, nearest};
@@ -58,4 +59,33 @@ pub(crate) fn machine_timezone(table: &Table<'_>, key: &Key) -> Option<String> {
         );
     }
     name
+}
+
+/// The schedule of something beside the runs; its time zone is by default that of the repository's own schedule.
+#[expect(clippy::option_option, reason = "outer None: wrong, which has been told; inner None: not there")]
+pub(crate) fn own_schedule(
+    table: &Table<'_>,
+    schedule: &Key,
+    zone: &Key,
+    of_repository: Option<&Schedule>,
+) -> Option<Option<Schedule>> {
+    let pattern = table.get_optional(schedule, cron);
+    let timezone = table.get_optional(zone, self::timezone);
+    if !table.has(schedule.name) {
+        if table.has(zone.name) {
+            table.source.fault_of_whole(
+                table.place_of(zone.name),
+                "`timezone` without `schedule` does nothing".to_owned(),
+                Some(format!("write {} = {}, or remove it", schedule.name, schedule.sample)),
+            );
+        }
+        return Some(None);
+    }
+    let (cron, timezone) = (pattern??, timezone?);
+    let timezone = match (timezone, of_repository) {
+        (Some(name), _) => name,
+        (None, Some(own)) => own.timezone.clone(),
+        (None, None) => machine_timezone(table, zone)?,
+    };
+    Some(Some(Schedule { cron, timezone, catch_up: true }))
 }

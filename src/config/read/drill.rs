@@ -52,7 +52,7 @@ pub(crate) fn drill(
     claim: &mut impl FnMut(Thing, std::ops::Range<usize>),
 ) -> Option<Drill> {
     table.refuse_unknown();
-    let schedule = schedule(table, of_repository);
+    let schedule = cron::own_schedule(table, &SCHEDULE, &TIMEZONE, of_repository);
     let directory = table.get_optional(&DIRECTORY, Value::path);
     if let Some(Some(directory)) = &directory {
         claim(Thing::Scratch(directory.clone()), table.place_of_value(&DIRECTORY));
@@ -61,27 +61,4 @@ pub(crate) fn drill(
         Some(if value.word(&["copy", "hash"])? == "hash" { DrillTrees::Hash } else { DrillTrees::Copy })
     });
     Some(Drill { schedule: schedule?, directory: directory?, trees: trees? })
-}
-
-#[expect(clippy::option_option, reason = "outer None: wrong, which has been told; inner None: not there")]
-fn schedule(table: &Table<'_>, of_repository: Option<&Schedule>) -> Option<Option<Schedule>> {
-    let cron = table.get_optional(&SCHEDULE, cron::cron);
-    let timezone = table.get_optional(&TIMEZONE, cron::timezone);
-    if !table.has(SCHEDULE.name) {
-        if table.has(TIMEZONE.name) {
-            table.source.fault_of_whole(
-                table.place_of(TIMEZONE.name),
-                "`timezone` without `schedule` does nothing".to_owned(),
-                Some(format!("write {} = {}, or remove it", SCHEDULE.name, SCHEDULE.sample)),
-            );
-        }
-        return Some(None);
-    }
-    let (cron, timezone) = (cron??, timezone?);
-    let timezone = match (timezone, of_repository) {
-        (Some(name), _) => name,
-        (None, Some(schedule)) => schedule.timezone.clone(),
-        (None, None) => cron::machine_timezone(table, &TIMEZONE)?,
-    };
-    Some(Some(Schedule { cron, timezone, catch_up: true }))
 }

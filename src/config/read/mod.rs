@@ -10,6 +10,7 @@ mod repository;
 mod syntax;
 mod table;
 mod tree;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,6 +29,7 @@ pub(crate) use http::HTTP;
 pub(crate) use repository::{KEEP, LIMITS, REPOSITORY};
 use table::Table;
 pub(crate) use tree::{CHECK, TREE};
+pub(crate) use verify::VERIFY;
 
 const STATE_DIR: Key = Key::defaulted(
     "state_dir",

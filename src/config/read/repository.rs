@@ -3,7 +3,7 @@
 use crate::config::across::{Claim, Thing};
 use crate::config::key::{Key, Kind, MANY, Section};
 use crate::config::read::table::Table;
-use crate::config::read::{cron, database, drill, hold, tree};
+use crate::config::read::{cron, database, drill, hold, tree, verify};
 use crate::config::value::Value;
 use crate::config::{Adapter, Limits, Repository, Schedule};
 use crate::retention::Rules;
@@ -143,7 +143,16 @@ pub(crate) static REPOSITORY: Section = Section {
     named: Some("NAME"),
     doc: "One repository: what is held still together and kept together. At least a database or a tree.",
     keys: &[VAULT, SCHEDULE, TIMEZONE, CATCH_UP, NEW_BASE_EVERY],
-    sections: &[&KEEP, &hold::HOLD, &database::DATABASE, &tree::TREE, &tree::CHECK, &drill::DRILL, &LIMITS],
+    sections: &[
+        &KEEP,
+        &hold::HOLD,
+        &database::DATABASE,
+        &tree::TREE,
+        &tree::CHECK,
+        &verify::VERIFY,
+        &drill::DRILL,
+        &LIMITS,
+    ],
 };
 
 /// Reads one repository; what it takes for itself is added to `claims`, even if something else in it is wrong.
@@ -162,6 +171,7 @@ pub(crate) fn repository(name: &str, table: &Table<'_>, claims: &mut Vec<Claim>)
     let trees = tree::trees(table, &mut claim);
     let checks = tree::checks(table, database.as_ref());
     let own_schedule = schedule.as_ref().and_then(Option::as_ref);
+    let verify = verify::verify(&table.section_or_empty(&verify::VERIFY), own_schedule);
     let drill = drill::drill(&table.section_or_empty(&drill::DRILL), own_schedule, &mut claim);
     let limits = limits(&table.section_or_empty(&LIMITS));
 
@@ -198,6 +208,7 @@ pub(crate) fn repository(name: &str, table: &Table<'_>, claims: &mut Vec<Claim>)
         trees: trees?,
         checks: checks?,
         drill: drill?,
+        verify: verify?,
         limits: limits?,
         as_toml: String::new(),
     };
