@@ -8,6 +8,9 @@ use super::place;
 use super::session::{Session, wait_for};
 use crate::reunpack::{self, Outcome, Plan, Site, Upload};
 
+/// How many uploads without gold an error names; the table has all of them.
+const NAMED: usize = 20;
+
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
@@ -178,5 +181,23 @@ fn verdict(shown: &Shown<'_>, session: &Session) -> Result<(), Failure> {
 
 fn uploads_named(uploads: &[String]) -> String {
     let noun = if uploads.len() == 1 { "upload" } else { "uploads" };
-    format!("{noun} {}", uploads.join(", "))
+    let named = uploads.len().min(NAMED);
+    let more = match uploads.len() - named {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{noun} {}{more}", uploads[..named].join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NAMED, uploads_named};
+
+    #[test]
+    fn many_uploads_are_counted() {
+        let uploads: Vec<String> = (1..=NAMED + 2).map(|upload| upload.to_string()).collect();
+        assert_eq!(uploads_named(&uploads[..1]), "upload 1");
+        assert_eq!(uploads_named(&uploads[..2]), "uploads 1, 2");
+        assert!(uploads_named(&uploads).ends_with(", 20 and 2 more"));
+    }
 }
