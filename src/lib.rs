@@ -16,6 +16,7 @@ pub mod config;
 pub mod crosscheck;
 pub mod daemon;
 pub mod database;
+pub mod drill;
 pub mod event;
 pub mod fs;
 pub mod hold;

@@ -6,7 +6,8 @@ use super::failure::{Failure, Kind};
 use super::output;
 use crate::api::client;
 use crate::database::ExportError;
-use crate::{fs, hold, journal, reunpack, run, vault};
+use crate::postgres::ScratchError;
+use crate::{drill, fs, hold, journal, reunpack, run, vault};
 
 impl From<fs::Error> for Failure {
     fn from(error: fs::Error) -> Self {
@@ -66,6 +67,24 @@ impl From<ExportError> for Failure {
                 Self::of(Kind::NotFound, &error)
             }
             ExportError::Out(error) => output::gone(&error),
+            _ => Self::of(Kind::Failed, &error),
+        }
+    }
+}
+
+impl From<drill::Error> for Failure {
+    fn from(error: drill::Error) -> Self {
+        match error {
+            drill::Error::Vault(error) => error.into(),
+            drill::Error::Journal(error) => error.into(),
+            drill::Error::File(error) => error.into(),
+            drill::Error::Scratch(ScratchError::Busy { .. }) => Self::of(Kind::Locked, &error)
+                .hint("it is free again when that drill ends; --scratch names another place"),
+            drill::Error::Space { .. } | drill::Error::Inodes { .. } | drill::Error::Full { .. } => {
+                Self::of(Kind::Failed, &error).hint(
+                    "name a place with room by --scratch or drill.directory; --hash-trees (trees = \"hash\") copies no tree",
+                )
+            }
             _ => Self::of(Kind::Failed, &error),
         }
     }

@@ -17,6 +17,8 @@ pub enum Kind {
     NotFound,
     /// Another process has the vault.
     Locked,
+    /// A day was looked at, and is not what it was.
+    Damaged,
     /// The repository was busy: it was left alone and can be tried again.
     Busy,
     /// Ended by the signal of this number.
@@ -32,6 +34,7 @@ impl Kind {
             Self::Usage => 2,
             Self::NotFound => 10,
             Self::Locked => 11,
+            Self::Damaged => 12,
             Self::Busy => 75,
             Self::Signal(number) => 128 + number,
         }
@@ -45,6 +48,7 @@ impl Kind {
             Self::Usage => "usage",
             Self::NotFound => "not_found",
             Self::Locked => "locked",
+            Self::Damaged => "damaged",
             Self::Busy => "busy",
             Self::Signal(_) => "signal",
         }

@@ -7,6 +7,7 @@ mod codes;
 mod completions;
 mod config;
 mod diff;
+mod drill;
 mod export;
 mod failure;
 mod figures;
@@ -51,7 +52,7 @@ struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 ok, 1 failed, 2 usage or configuration, 10 no such repository or day, 11 locked, 75 busy and skipped, \
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 10 no such repository or day, 11 locked, 12 damaged, 75 busy and skipped, \
 128+N ended by signal N.";
 
 /// What every verb takes.
@@ -95,6 +96,8 @@ enum Verb {
     Show(show::Args),
     /// Show what differs between two days.
     Diff(diff::Args),
+    /// Restore a day into a scratch place, compare it, and throw it away: prove it.
+    Drill(drill::Args),
     /// Write the databases of a day as SQL for psql.
     Export(export::Args),
     /// Remove the days that no keep rule keeps.
@@ -152,6 +155,7 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::List(args) => list::perform(&args, session),
         Verb::Show(args) => show::perform(&args, session),
         Verb::Diff(args) => diff::perform(&args, session),
+        Verb::Drill(args) => drill::perform(&args, session),
         Verb::Export(args) => export::perform(&args, session),
         Verb::Prune(args) => prune::perform(&args, session),
         Verb::Release(args) => release::perform(&args, session),

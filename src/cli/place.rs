@@ -48,6 +48,11 @@ impl Place {
 }
 
 impl VaultArg {
+    /// Whether a vault was named: then no configuration is read.
+    pub fn is_given(&self) -> bool {
+        self.vault.is_some()
+    }
+
     /// Every repository, or the one that is named.
     pub fn places(&self, session: &Session, name: Option<&str>) -> Result<Vec<Place>, Failure> {
         if let Some(name) = name {
@@ -104,6 +109,15 @@ impl VaultArg {
 /// The configured repository of this name.
 pub fn repository<'a>(config: &'a Config, name: &str) -> Result<&'a Repository, Failure> {
     configured(config, Some(name))
+}
+
+/// The user, for the journal.
+pub fn caller() -> String {
+    let id = nix::unistd::getuid();
+    match nix::unistd::User::from_uid(id) {
+        Ok(Some(user)) => user.name,
+        _ => format!("uid {id}"),
+    }
 }
 
 /// The configured repository of this name, or the only one.

@@ -42,7 +42,7 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
         repository: repository.clone(),
         state_dir: config.state_dir.clone(),
         guard: own_program()?,
-        started_by: caller(),
+        started_by: place::caller(),
     };
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::new(Kind::Failed, format!("cannot start the runtime: {error}")))?;
@@ -56,15 +56,6 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
 fn own_program() -> Result<std::path::PathBuf, Failure> {
     std::env::current_exe()
         .map_err(|error| Failure::new(Kind::Failed, format!("cannot tell where this program is: {error}")))
-}
-
-/// The user, for the journal.
-fn caller() -> String {
-    let id = nix::unistd::getuid();
-    match nix::unistd::User::from_uid(id) {
-        Ok(Some(user)) => user.name,
-        _ => format!("uid {id}"),
-    }
 }
 
 /// Shows the run, and knows whether the repository is paused.

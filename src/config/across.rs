@@ -80,17 +80,7 @@ fn conflict(earlier: &Claim, later: &Claim) -> Option<(String, String)> {
             nested(vault, &later.repository, tree, name, &earlier.repository)
         }
         (Thing::Scratch(scratch), Thing::Tree(name, tree))
-        | (Thing::Tree(name, tree), Thing::Scratch(scratch)) => overlap(scratch, tree).then(|| {
-            (
-                format!(
-                    "the scratch directory {} and the tree `{name}` ({}) are not apart",
-                    scratch.display(),
-                    tree.display()
-                ),
-                "every day would hold what a drill left there: put the scratch directory elsewhere"
-                    .to_owned(),
-            )
-        }),
+        | (Thing::Tree(name, tree), Thing::Scratch(scratch)) => scratch_in_tree(scratch, tree, name),
         (Thing::Scratch(scratch), Thing::Vault(vault)) => scratch_in_vault(scratch, vault, &later.repository),
         (Thing::Vault(vault), Thing::Scratch(scratch)) => {
             scratch_in_vault(scratch, vault, &earlier.repository)
@@ -103,6 +93,19 @@ fn conflict(earlier: &Claim, later: &Claim) -> Option<(String, String)> {
         )),
         _ => None,
     }
+}
+
+fn scratch_in_tree(scratch: &Path, tree: &Path, name: &str) -> Option<(String, String)> {
+    overlap(scratch, tree).then(|| {
+        (
+            format!(
+                "the scratch directory {} and the tree `{name}` ({}) are not apart",
+                scratch.display(),
+                tree.display()
+            ),
+            "every day would hold what a drill left there: put the scratch directory elsewhere".to_owned(),
+        )
+    })
 }
 
 fn scratch_in_vault(scratch: &Path, vault: &Path, repository: &str) -> Option<(String, String)> {

@@ -387,6 +387,10 @@ pub async fn space(wish: &Wish<'_>, client: &Client, survey: &mut Survey) -> Res
         };
     }
     survey.needed_bytes = needed;
+    if matches!(wish.target, super::Target::Scratch { .. }) {
+        // Who made that server has looked.
+        return Ok(());
+    }
     let Some(directory) = survey.server.data_directory.clone() else { return Ok(()) };
     if !is_here(client, Path::new(&directory)).await {
         survey.notices.push(format!(

@@ -1,0 +1,100 @@
+//! The trees of a day, restored below the scratch directory, or read where they are.
+
+use std::sync::Arc;
+
+use crate::drill::{Error, Outcome, Request, Trees, is_in, room};
+use crate::event::Context;
+use crate::postgres::ScratchDir;
+use crate::tree::restore::{self, Elsewhere, Source};
+use crate::vault::Day;
+use crate::verify;
+
+/// Where they are put, below the scratch directory.
+pub(super) const DIRECTORY: &str = "trees";
+
+/// Restores or reads every tree; what is wrong with one is told in the outcome, and the next one follows.
+pub(super) async fn restore(
+    request: &Request,
+    day: &Day,
+    scratch: &ScratchDir,
+    outcome: &mut Outcome,
+    context: &Context,
+) -> Result<(), Error> {
+    match request.trees {
+        Trees::Skip => Ok(()),
+        Trees::Hash => read(request, day, outcome, context).await,
+        Trees::Copy => copy(request, day, scratch, outcome, context).await,
+    }
+}
+
+async fn copy(
+    request: &Request,
+    day: &Day,
+    scratch: &ScratchDir,
+    outcome: &mut Outcome,
+    context: &Context,
+) -> Result<(), Error> {
+    for (name, tree) in &day.manifest().trees {
+        let wish = Elsewhere {
+            source: Source { tree_dir: day.trees().join(name), records: day.records(), tree: name.clone() },
+            path: None,
+            target: scratch.path().join(DIRECTORY).join(name),
+            jobs: request.tree_jobs,
+            durable: false,
+            expected: Some(tree.entries),
+        };
+        let context = Arc::new(context.clone());
+        let built = tokio::task::spawn_blocking(move || restore::elsewhere(&wish, &context));
+        match built.await.map_err(|_| Error::Panicked)? {
+            Ok(built) => {
+                outcome.files += built.files;
+                outcome.bytes += built.bytes;
+            }
+            Err(error) if is_of_the_day(&error, day) => {
+                outcome.findings.push(format!("tree {name}: {}", with_cause(&error)));
+            }
+            Err(error) => {
+                let cause = with_cause(&error);
+                if room::is_full(scratch.path(), &cause) {
+                    return Err(Error::Full { directory: request.directory.clone(), cause });
+                }
+                return Err(Error::Trees(error));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_of_the_day(error: &restore::Error, day: &Day) -> bool {
+    match error {
+        restore::Error::Damaged { .. }
+        | restore::Error::BadRecord { .. }
+        | restore::Error::NoTree { .. }
+        | restore::Error::Records(_) => true,
+        restore::Error::File(error) => is_in(day, &error.path),
+        _ => false,
+    }
+}
+
+fn with_cause(error: &restore::Error) -> String {
+    match error {
+        restore::Error::File(error) => format!("{error}: {}", error.source),
+        error => error.to_string(),
+    }
+}
+
+/// Every file against its digest.
+async fn read(request: &Request, day: &Day, outcome: &mut Outcome, context: &Context) -> Result<(), Error> {
+    let choice = verify::Choice {
+        databases: verify::Chosen::none(),
+        trees: verify::Chosen::All,
+        tree_content: true,
+        sample: None,
+        bin_dir: request.bin_dir.clone(),
+    };
+    let report = verify::day(day, &choice, context).await.map_err(Error::Verify)?;
+    outcome.files += report.files;
+    outcome.bytes += report.bytes;
+    outcome.tell_damages(&report);
+    Ok(())
+}
