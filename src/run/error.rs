@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::journal::End;
-use crate::run::place::Overlap;
+use crate::vault::Overlap;
 use crate::{crosscheck, database, fs, hold, journal, manifest, postgres, reunpack, tree, vault};
 
 /// A run failed. No day was lost.

@@ -9,7 +9,6 @@
 mod day;
 mod error;
 mod freeze;
-mod place;
 mod preflight;
 mod probe;
 
@@ -25,7 +24,6 @@ use crate::reunpack;
 use crate::vault::{self, Day, Locked, Vault};
 
 pub use error::Error;
-pub use place::Overlap;
 pub use probe::{Finding, Verdict, probe};
 
 /// What is to be backed up, and for whom.

@@ -7,9 +7,9 @@ use crate::database;
 use crate::event::Context;
 use crate::journal;
 use crate::manifest::Manifest;
-use crate::run::place::overlap;
+
 use crate::run::{Error, Request};
-use crate::vault::{Day, Probe, Vault};
+use crate::vault::{Day, Probe, Vault, overlap};
 
 /// A day may need this many times what the last one needed before the forecast is wrong.
 const MARGIN: u64 = 2;

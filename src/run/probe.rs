@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::config::{Config, Repository};
 use crate::event::Context;
-use crate::run::place::overlap;
-use crate::vault::Vault;
+
+use crate::vault::{Vault, overlap};
 use crate::{crosscheck, database, fs, hold};
 
 /// How a finding bears on the next run.

@@ -25,8 +25,19 @@ pub enum Overlap {
     },
 }
 
+impl Overlap {
+    /// What is not the vault lies below it.
+    #[must_use]
+    pub fn is_in_vault(&self) -> bool {
+        matches!(self, Self::TreeInVault { .. })
+    }
+}
+
 /// How they overlap, if they do.
-pub(super) fn overlap(vault: &Path, tree: &Path) -> Result<Option<Overlap>, fs::Error> {
+///
+/// # Errors
+/// The tree is not there, or the way to it cannot be read.
+pub fn overlap(vault: &Path, tree: &Path) -> Result<Option<Overlap>, fs::Error> {
     let tree = fs::real_path(tree)?;
     let Some(vault) = nearest_real(vault) else { return Ok(None) };
     Ok(if vault.starts_with(&tree) {
