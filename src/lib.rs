@@ -24,6 +24,7 @@ pub mod journal;
 pub mod manifest;
 pub mod postgres;
 pub mod process;
+pub mod restore;
 pub mod retention;
 pub mod reunpack;
 pub mod run;

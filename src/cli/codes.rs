@@ -7,7 +7,7 @@ use super::output;
 use crate::api::client;
 use crate::database::ExportError;
 use crate::postgres::ScratchError;
-use crate::{drill, fs, hold, journal, reunpack, run, vault};
+use crate::{drill, fs, hold, journal, restore, reunpack, run, vault};
 
 impl From<fs::Error> for Failure {
     fn from(error: fs::Error) -> Self {
@@ -135,6 +135,28 @@ impl From<run::Error> for Failure {
             run::Error::Space { .. } | run::Error::Inodes { .. } => {
                 Self::of(Kind::Failed, &error).hint("make room, or remove days with `daykeep prune`")
             }
+            _ => Self::of(Kind::Failed, &error),
+        }
+    }
+}
+
+impl From<restore::Error> for Failure {
+    fn from(error: restore::Error) -> Self {
+        match error {
+            restore::Error::Vault(error) => error.into(),
+            restore::Error::Hold(error) => error.into(),
+            restore::Error::Journal(error) => error.into(),
+            restore::Error::File(error) => error.into(),
+            restore::Error::NotThere { .. } | restore::Error::NothingPending { .. } => {
+                Self::of(Kind::NotFound, &error)
+            }
+            restore::Error::Senseless { .. } => Self::of(Kind::Usage, &error),
+            restore::Error::Locked { .. } | restore::Error::VaultLocked { .. } => {
+                Self::of(Kind::Locked, &error)
+                    .hint("it is free again when that process ends; `daykeep status` shows what it does")
+            }
+            restore::Error::NotReleased { .. } => Self::of(Kind::Failed, &error)
+                .hint("its guard keeps trying; `daykeep release` tries now, and tells why it fails"),
             _ => Self::of(Kind::Failed, &error),
         }
     }

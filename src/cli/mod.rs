@@ -21,6 +21,7 @@ mod progress;
 mod prune;
 mod release;
 mod remote;
+mod restore;
 mod reunpack;
 mod run;
 mod schedule;
@@ -100,6 +101,8 @@ enum Verb {
     Drill(drill::Args),
     /// Write the databases of a day as SQL for psql.
     Export(export::Args),
+    /// Bring the repository back to a day, or put a day elsewhere.
+    Restore(restore::Args),
     /// Remove the days that no keep rule keeps.
     Prune(prune::Args),
     /// Set running again what a killed run left paused.
@@ -157,6 +160,7 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Diff(args) => diff::perform(&args, session),
         Verb::Drill(args) => drill::perform(&args, session),
         Verb::Export(args) => export::perform(&args, session),
+        Verb::Restore(args) => restore::perform(&args, session),
         Verb::Prune(args) => prune::perform(&args, session),
         Verb::Release(args) => release::perform(&args, session),
         Verb::Check(args) => check::perform(&args, session),

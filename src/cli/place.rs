@@ -1,6 +1,6 @@
 //! Which repository is meant, and where its days are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, Kind};
 use super::session::Session;
@@ -51,6 +51,11 @@ impl VaultArg {
     /// Whether a vault was named: then no configuration is read.
     pub fn is_given(&self) -> bool {
         self.vault.is_some()
+    }
+
+    /// As if `--vault` had been given.
+    pub fn of(vault: &Path) -> Self {
+        Self { vault: Some(vault.to_owned()) }
     }
 
     /// Every repository, or the one that is named.

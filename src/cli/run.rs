@@ -53,7 +53,7 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
 }
 
 /// This program, to be started as the guard.
-fn own_program() -> Result<std::path::PathBuf, Failure> {
+pub fn own_program() -> Result<std::path::PathBuf, Failure> {
     std::env::current_exe()
         .map_err(|error| Failure::new(Kind::Failed, format!("cannot tell where this program is: {error}")))
 }

@@ -42,6 +42,20 @@ pub enum Adapter {
     None,
 }
 
+impl Adapter {
+    /// The name of its table, which is that of the adapter everywhere.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Fossology(_) => "fossology",
+            Self::Systemd(_) => "systemd",
+            Self::Command(_) => "command",
+            Self::Http(_) => "http",
+            Self::None => "none",
+        }
+    }
+}
+
 /// FOSSology's scheduler over its TCP port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FossologyHold {

@@ -1,0 +1,81 @@
+//! What is put beside what is there: databases under other names, files in directories of their own. Nothing that is there
+//! changes but that roles and tablespaces which were missing are made, of no use to anybody.
+
+use crate::database::restore::{self as rows, Made, Swap, Wish};
+use crate::event::{Context, Notices as _, Phase};
+use crate::journal::RestorePhase;
+use crate::restore::look::Found;
+use crate::restore::record::Durable;
+use crate::restore::steps::{Job, uncancelled};
+use crate::restore::still::Stillness;
+use crate::restore::{Error, Request, look, trees};
+use crate::vault::Day;
+
+/// Loads the databases and stages the files. The record knows of each before it is made.
+pub(super) async fn put(
+    request: &Request,
+    day: &Day,
+    found: &Found,
+    durable: &Durable,
+    job: &mut Job,
+    context: &Context,
+) -> Result<(), Error> {
+    durable.advance(RestorePhase::Loading)?;
+    if let Some(survey) = &found.survey {
+        job.may_stop_before(Phase::Load)?;
+        let wish = look::wish(request, day, &found.chosen, durable.tag());
+        load(&wish, survey, durable, context).await?;
+    }
+    if !found.pieces.is_empty() {
+        job.may_stop_before(Phase::Stage)?;
+        trees::stage(request, &found.pieces, durable, context).await?;
+    }
+    durable.advance(RestorePhase::Staged)
+}
+
+async fn load(
+    wish: &Wish<'_>,
+    survey: &rows::Survey,
+    durable: &Durable,
+    context: &Context,
+) -> Result<(), Error> {
+    durable
+        .change(|record| record.databases.get_or_insert_default().server = wish.target.server().clone())?;
+    let done =
+        durable.with(|record| record.databases.as_ref().map(|made| made.loaded.clone())).unwrap_or_default();
+    let record = |made: &Made| {
+        durable.change(|record| record.databases.get_or_insert_default().add(made)).map_err(Into::into)
+    };
+    let loaded = rows::load(wish, survey, &done, &record, context).await?;
+    let made = durable.with(|record| record.databases.clone()).unwrap_or_default();
+    let swap = Swap::plan(wish, survey, &loaded, made.roles, made.tablespaces, context).await?;
+    durable.change(|record| record.databases.get_or_insert_default().swap = Some(swap))
+}
+
+/// The restore failed before anything was replaced: what was put beside goes, and the repository is released.
+pub(super) async fn give_up(error: Error, durable: Durable, still: Stillness, context: &Context) -> Error {
+    // What is cleared up is cleared up, even when the job is to stop.
+    let calm = uncancelled(context);
+    calm.observer.info("what was put beside is removed");
+    let error = match discard(&durable, &calm).await {
+        Ok(()) => match durable.remove() {
+            Ok(()) => error,
+            Err(left) => Error::NotDiscarded { error: Box::new(error), discard: Box::new(left) },
+        },
+        Err(left) => Error::NotDiscarded { error: Box::new(error), discard: Box::new(left) },
+    };
+    match still.release(false).await {
+        Ok(_) => error,
+        Err(release) => Error::NotReleased { error: Box::new(error), release: Box::new(release) },
+    }
+}
+
+/// Removes what stands beside. It can be done again.
+pub(super) async fn discard(durable: &Durable, context: &Context) -> Result<(), Error> {
+    if let Some(made) = durable.with(|record| record.databases.clone()) {
+        let tag = durable.tag();
+        let beside = rows::Beside { tag, roles: made.roles, tablespaces: made.tablespaces };
+        beside.discard(&made.server, context).await?;
+    }
+    trees::discard(durable, context).await
+}

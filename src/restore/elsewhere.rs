@@ -1,0 +1,116 @@
+//! A restore to another place: trees to a directory, databases to a server, neither of which has them. Nothing is held, and the repository is
+//! not touched.
+//!
+//! Killed, it leaves what it made beside the place: directories that the next restore to it takes away, and databases whose names begin
+//! with `daykeep_new_`. Nothing of it has the name of a tree or of a database before it is complete.
+
+use std::path::{Path, PathBuf};
+
+use crate::database::restore::{self as rows, Beside, Made, Survey, Swap, Wish};
+use crate::event::{Context, Phase};
+use crate::restore::look::{self, Found};
+use crate::restore::steps::{Job, blocking, uncancelled};
+use crate::restore::{Answer, Consent, Error, Outcome, Request, Restored, Target, trees};
+use crate::tree::restore::{self as files, Elsewhere};
+use crate::vault::Day;
+
+/// The restore in one straight line.
+pub(super) async fn restore(
+    request: &Request,
+    consent: &dyn Consent,
+    job: &mut Job,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    job.step(Phase::Begin)?;
+    let day = request.vault.choose(&request.day, context.clock.now())?;
+    let _pin = day.pin()?;
+
+    job.may_stop_before(Phase::Preflight)?;
+    let found = look::around(request, &day, None, job.id(), context).await?;
+    if consent.ask(found.possible()?).await == Answer::No {
+        return Ok(Outcome::Declined { job: job.id() });
+    }
+    let begun = context.clock.monotonic();
+
+    job.may_stop_before(Phase::Verify)?;
+    look::into(&day, &found.chosen, request, context).await?;
+
+    if let Some(survey) = &found.survey {
+        job.may_stop_before(Phase::Load)?;
+        let wish = look::wish(request, &day, &found.chosen, job.id());
+        databases(&wish, survey, context).await?;
+    }
+    let mut placed = Vec::new();
+    if let Target::Elsewhere { trees: Some(directory), .. } = &request.target {
+        job.may_stop_before(Phase::Stage)?;
+        placed = all_trees(request, &found, &day, directory, context).await?;
+    }
+    Ok(Outcome::Restored(Box::new(Restored {
+        job: job.id(),
+        repository: request.repository.name.clone(),
+        day: day.name().to_owned(),
+        in_place: false,
+        started: false,
+        elsewhere: placed,
+        checks: Vec::new(),
+        failed_check: None,
+        seconds: context.clock.monotonic().saturating_sub(begun).as_secs_f64(),
+    })))
+}
+
+/// Loads them under other names, and gives all of them theirs at once. What fails is removed.
+async fn databases(wish: &Wish<'_>, survey: &Survey, context: &Context) -> Result<(), Error> {
+    let made = std::sync::Mutex::new(Beside { tag: wish.tag, ..Beside::default() });
+    let record = |told: &Made| {
+        let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match told {
+            Made::Roles(names) => made.roles.extend(names.iter().cloned()),
+            Made::Tablespaces(names) => made.tablespaces.extend(names.iter().cloned()),
+            Made::Database(_) => {}
+        }
+        Ok(())
+    };
+    let loaded = rows::load(wish, survey, &[], &record, context).await;
+    let made = made.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let swapped = async {
+        let swap =
+            Swap::plan(wish, survey, &loaded?, made.roles.clone(), made.tablespaces.clone(), context).await?;
+        let calm = uncancelled(context);
+        swap.forward(wish.target.server(), &calm).await?;
+        // What a new server has of itself, an empty `postgres`, was all that could be replaced.
+        Ok(swap.drop_old(wish.target.server(), &calm).await?)
+    };
+    let swapped: Result<(), Error> = swapped.await;
+    let Err(error) = swapped else { return Ok(()) };
+    match made.discard(wish.target.server(), &uncancelled(context)).await {
+        Ok(()) => Err(error),
+        Err(left) => Err(Error::NotDiscarded { error: Box::new(error), discard: Box::new(left.into()) }),
+    }
+}
+
+/// Each into a directory with its name.
+async fn all_trees(
+    request: &Request,
+    found: &Found,
+    day: &Day,
+    directory: &Path,
+    context: &Context,
+) -> Result<Vec<PathBuf>, Error> {
+    let whole = found.chosen.trees.iter().map(|name| (name, None));
+    let parts = found.chosen.paths.iter().map(|path| (&path.tree, Some(path.path.0.clone())));
+    let mut placed = Vec::new();
+    for (tree, path) in whole.chain(parts) {
+        let wish = Elsewhere {
+            source: trees::source(day, tree),
+            path,
+            target: directory.join(tree),
+            jobs: trees::jobs(request),
+            durable: true,
+            expected: day.manifest().trees.get(tree).map(|tree| tree.entries),
+        };
+        placed.push(wish.target.clone());
+        let context = context.clone();
+        blocking(move || files::elsewhere(&wish, &context)).await?;
+    }
+    Ok(placed)
+}

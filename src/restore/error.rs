@@ -1,0 +1,229 @@
+//! Why a restore failed.
+
+use std::path::PathBuf;
+
+use crate::database::restore::RestoreError as DatabaseError;
+use crate::journal::{End, PendingRestore};
+use crate::tree::restore as files;
+use crate::{crosscheck, database, fs, hold, journal, tree, vault, verify};
+
+/// A restore failed. Unless it is [`Error::HalfWay`] or [`Error::CheckFailed`], nothing that was there has changed, or everything has.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another restore of this repository is going on.
+    #[error("another restore of {repository} is going on")]
+    Locked {
+        /// The repository.
+        repository: String,
+    },
+    /// A run has the vault.
+    #[error("a run has the vault of {repository}: {source}")]
+    VaultLocked {
+        /// The repository.
+        repository: String,
+        /// Who, and since when.
+        source: vault::Error,
+    },
+    /// A restore of something else waits to be ended.
+    #[error("{pending}; then say this again")]
+    Pending {
+        /// Which, and how it is ended.
+        pending: Box<PendingRestore>,
+    },
+    /// The restore has been done; nothing is left but to confirm it or to take it back.
+    #[error("the day is restored already: {pending}")]
+    Already {
+        /// Which, and how it is ended.
+        pending: Box<PendingRestore>,
+    },
+    /// What was asked for is not in the day.
+    #[error("{}", problems.join("; "))]
+    NotThere {
+        /// Everything that is not.
+        problems: Vec<String>,
+    },
+    /// What was asked for makes no sense.
+    #[error("{problem}")]
+    Senseless {
+        /// Why.
+        problem: String,
+    },
+    /// Something stands in the way. Nothing was changed.
+    #[error("the day {day} cannot be restored, and nothing was changed:{}", listed(problems))]
+    Refused {
+        /// The day.
+        day: String,
+        /// All that was found.
+        problems: Vec<String>,
+    },
+    /// The day is not what it was when it was sealed.
+    #[error(
+        "the day {day} is damaged, and nothing was changed; `daykeep verify {day}` tells all of it ({total} in all), and what can be \
+         repaired:{}",
+        listed(problems)
+    )]
+    Damaged {
+        /// The day.
+        day: String,
+        /// How many damages there are.
+        total: u64,
+        /// The first of them.
+        problems: Vec<String>,
+    },
+    /// There is no restore to be ended.
+    #[error("no restore of {repository} waits to be confirmed or taken back")]
+    NothingPending {
+        /// The repository.
+        repository: String,
+    },
+    /// It can be ended, but not in this way.
+    #[error("{pending}")]
+    NotNow {
+        /// Which, and how it is ended.
+        pending: Box<PendingRestore>,
+    },
+    /// The rows of the restored databases miss files in the restored trees.
+    #[error(
+        "the day is in its place, but {source}; the repository stays held: {pending}, or `{accept}` releases it as it is"
+    )]
+    CheckFailed {
+        /// What was found.
+        source: Box<crosscheck::Error>,
+        /// How it is ended.
+        pending: Box<PendingRestore>,
+        /// The command that accepts it.
+        accept: String,
+    },
+    /// It failed after the switch began.
+    #[error("{source}; the restore is half way, and the repository stays held: {pending}")]
+    HalfWay {
+        /// What failed.
+        source: Box<Error>,
+        /// How it is ended.
+        pending: Box<PendingRestore>,
+    },
+    /// It failed, and what had been put beside could not be removed.
+    #[error("{error}; and then what had been put beside could not be removed: {discard}")]
+    NotDiscarded {
+        /// The first failure.
+        error: Box<Error>,
+        /// The second; `--undo` tries again.
+        discard: Box<Error>,
+    },
+    /// It failed, and the release too.
+    #[error("{error}; and then the repository could not be released: {release}")]
+    NotReleased {
+        /// The first failure.
+        error: Box<Error>,
+        /// The second; the guard goes on trying.
+        release: Box<hold::Error>,
+    },
+    /// It was cancelled before anything that is there was changed.
+    #[error("the restore was cancelled before anything was replaced; what was put beside is removed")]
+    Cancelled,
+    /// A thread of daykeep died: a defect in daykeep.
+    #[error("a thread of daykeep panicked; the log has its message")]
+    Panicked,
+    /// The record is of a later daykeep.
+    #[error("{} has form {form}, which this daykeep does not know: use the daykeep that wrote it", path.display())]
+    NewerRecord {
+        /// The record.
+        path: PathBuf,
+        /// Its form.
+        form: u32,
+    },
+    /// The hold.
+    #[error(transparent)]
+    Hold(#[from] hold::Error),
+    /// The databases.
+    #[error(transparent)]
+    Databases(#[from] DatabaseError),
+    /// The server, asked for the rows of a check.
+    #[error(transparent)]
+    Server(#[from] database::Error),
+    /// The trees.
+    #[error(transparent)]
+    Files(#[from] files::Error),
+    /// A tree that a check looks into.
+    #[error(transparent)]
+    Tree(#[from] tree::Error),
+    /// The day.
+    #[error(transparent)]
+    Verify(#[from] verify::Error),
+    /// A cross-check that is not passed over.
+    #[error(transparent)]
+    Check(#[from] crosscheck::Error),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
+    /// The journal, or the record's head.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+}
+
+/// An error and what is behind it, in one sentence.
+pub(super) fn sentence_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        let below_text = below.to_string();
+        if !text.contains(&below_text) {
+            text.push_str(": ");
+            text.push_str(&below_text);
+        }
+        cause = below.source();
+    }
+    text
+}
+
+/// One a line, so that each can be read.
+fn listed(problems: &[String]) -> String {
+    problems.iter().fold(String::new(), |listed, problem| listed + "\n- " + problem)
+}
+
+impl Error {
+    /// What the job's journal says of it.
+    pub(super) fn end(&self) -> End {
+        match self {
+            Self::Hold(busy @ hold::Error::Busy { .. }) => End::Skipped { reason: busy.to_string() },
+            Self::Cancelled => End::Cancelled,
+            _ => End::Failed { error: self.to_string(), detail: self.causes() },
+        }
+    }
+
+    /// Every part has its own word for a cancelled job; a restore has one.
+    #[must_use]
+    pub(super) fn settled(self) -> Self {
+        match self {
+            Self::Hold(hold::Error::Cancelled)
+            | Self::Vault(vault::Error::Cancelled)
+            | Self::Databases(DatabaseError::Cancelled)
+            | Self::Server(database::Error::Cancelled)
+            | Self::Files(files::Error::Cancelled)
+            | Self::Tree(tree::Error::Cancelled)
+            | Self::Verify(verify::Error::Cancelled)
+            | Self::Check(crosscheck::Error::Cancelled) => Self::Cancelled,
+            other => other,
+        }
+    }
+
+    /// The chain of causes below this error, one a line. What is told already is not told again.
+    #[must_use]
+    pub fn causes(&self) -> String {
+        let mut told = self.to_string();
+        let mut lines = Vec::new();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !told.contains(&text) {
+                told.push_str(&text);
+                lines.push(text);
+            }
+            cause = error.source();
+        }
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,341 @@
+//! Looking at everything that a restore needs, before anything is changed: the plan, and all that stands in its way.
+
+use crate::database::restore::{self as rows, Action, Wish};
+use crate::event::{Context, Notices as _};
+use crate::journal::{PendingRestore, RestorePhase};
+use crate::restore::error::sentence_of;
+use crate::restore::expected::{Work, expected, newest_drill};
+use crate::restore::trees::{self, Piece};
+use crate::restore::{
+    Chosen, DatabasePlan, Error, HoldPlan, Plan, Proven, Request, ServerPlan, Space, Target,
+};
+use crate::vault::Day;
+use crate::verify::{self, Damage, Fault, Part};
+
+/// How many damages an error tells one by one.
+const TOLD: usize = 10;
+
+/// What was found.
+pub(super) struct Found {
+    /// What the choice is of this day.
+    pub(super) chosen: Chosen,
+    /// The server, when databases are restored.
+    pub(super) survey: Option<rows::Survey>,
+    /// The trees and parts of trees that are restored.
+    pub(super) pieces: Vec<Piece>,
+    plan: Plan,
+    problems: Vec<String>,
+}
+
+impl Found {
+    /// The plan, if nothing stands in its way.
+    pub(super) fn possible(&self) -> Result<&Plan, Error> {
+        if self.problems.is_empty() {
+            return Ok(&self.plan);
+        }
+        Err(Error::Refused { day: self.plan.day.clone(), problems: self.problems.clone() })
+    }
+}
+
+/// Looks at the day, the server and the trees. `tag` is the number in the names of what will be put beside.
+pub(super) async fn around(
+    request: &Request,
+    day: &Day,
+    begun: Option<&PendingRestore>,
+    tag: u64,
+    context: &Context,
+) -> Result<Found, Error> {
+    let chosen = chosen(request, day)?;
+    let mut found = Found {
+        plan: empty_plan(request, day, begun)?,
+        chosen,
+        survey: None,
+        pieces: Vec::new(),
+        problems: Vec::new(),
+    };
+    if begun.is_some_and(|begun| !matches!(begun.phase, RestorePhase::Loading | RestorePhase::Staged)) {
+        // Half of the server is the day's already, and all that is needed is beside it: there is nothing to look at.
+        return Ok(found);
+    }
+    if found.chosen.touches_database() {
+        look_at_server(&mut found, request, day, tag, context).await?;
+    }
+    if found.chosen.touches_trees() {
+        look_at_trees(&mut found, request, day, context).await?;
+    }
+    let stays = stays(&found.chosen, request, day);
+    found.plan.stays.extend(stays);
+    found.plan.expected = forecast(request, day, &found)?;
+    Ok(found)
+}
+
+/// What is chosen of the day, and has somewhere to go.
+fn chosen(request: &Request, day: &Day) -> Result<Chosen, Error> {
+    let mut chosen =
+        Chosen::of(&request.choice, day.manifest()).map_err(|problems| Error::NotThere { problems })?;
+    if let Some(table) = chosen.tables.first() {
+        let problem =
+            format!("{table}: single tables cannot be restored yet; restore its database with --to-server");
+        return Err(Error::Senseless { problem });
+    }
+    if let Target::Elsewhere { trees, server } = &request.target {
+        let named = !request.choice.is_everything();
+        let homeless = |what: &str, option: &str| {
+            Err(Error::Senseless {
+                problem: format!("{what} are to be restored elsewhere: name the place with {option}"),
+            })
+        };
+        if server.is_none() {
+            if named && chosen.touches_database() {
+                return homeless("databases", "--to-server");
+            }
+            (chosen.databases, chosen.tables) = (Vec::new(), Vec::new());
+        }
+        if trees.is_none() {
+            if named && chosen.touches_trees() {
+                return homeless("trees", "--to");
+            }
+            (chosen.trees, chosen.paths) = (Vec::new(), Vec::new());
+        }
+    }
+    if chosen.touches_database() || chosen.touches_trees() {
+        return Ok(chosen);
+    }
+    Err(Error::Senseless { problem: format!("the day {} has nothing of what is to be restored", day.name()) })
+}
+
+fn empty_plan(request: &Request, day: &Day, begun: Option<&PendingRestore>) -> Result<Plan, Error> {
+    let proven = request.vault.proven(day.name())?;
+    let hold = match &request.target {
+        Target::InPlace(how) if how.hold => {
+            Some(HoldPlan { adapter: request.repository.hold.adapter.name().to_owned(), start: how.start })
+        }
+        _ => None,
+    };
+    let mut warnings = Vec::new();
+    if proven.is_none() {
+        warnings.push(format!(
+            "the day {} is not proven: no drill has restored it and found it right",
+            day.name()
+        ));
+    }
+    Ok(Plan {
+        repository: request.repository.name.clone(),
+        day: day.name().to_owned(),
+        freeze_point: day.manifest().freeze_point,
+        proven: proven.map(|drill| Proven { at: drill.at, seconds: drill.seconds.total }),
+        continues: begun.cloned(),
+        server: None,
+        trees: Vec::new(),
+        stays: Vec::new(),
+        hold,
+        space: Vec::new(),
+        expected: None,
+        warnings,
+    })
+}
+
+/// What the databases' part is to do.
+pub(super) fn wish<'a>(request: &Request, day: &'a Day, chosen: &Chosen, tag: u64) -> Wish<'a> {
+    let database = request.repository.database.as_ref();
+    let target = match &request.target {
+        Target::Elsewhere { server: Some(server), .. } => rows::Target::Fresh(server.as_ref().clone()),
+        _ => rows::Target::Live(database.map(|database| database.server.clone()).unwrap_or_default()),
+    };
+    Wish {
+        day: day.path(),
+        manifest: day.manifest(),
+        target,
+        bin_dir: database.and_then(|database| database.bin_dir.clone()),
+        databases: Some(chosen.databases.clone()),
+        // Roles belong to all databases: they become the day's only with all of them.
+        globals: !request.choice.names_parts(),
+        jobs: request.jobs.or(database.map(|database| database.jobs)).unwrap_or(1),
+        tag,
+    }
+}
+
+async fn look_at_server(
+    found: &mut Found,
+    request: &Request,
+    day: &Day,
+    tag: u64,
+    context: &Context,
+) -> Result<(), Error> {
+    if request.repository.database.is_none() && matches!(request.target, Target::InPlace(_)) {
+        let problem =
+            "the configuration has no database, and the day has: add it, or restore it with --to-server";
+        found.problems.push(problem.to_owned());
+        return Ok(());
+    }
+    let wish = wish(request, day, &found.chosen, tag);
+    let survey = match rows::survey(&wish, context).await {
+        Ok(survey) => survey,
+        Err(rows::RestoreError::Cancelled) => return Err(Error::Cancelled),
+        // What ends the looking at the server is told with what is wrong elsewhere.
+        Err(error) => {
+            found.problems.push(sentence_of(&error));
+            return Ok(());
+        }
+    };
+    found.problems.extend(survey.problems.iter().cloned());
+    found.plan.warnings.extend(survey.notices.iter().cloned());
+    found.plan.stays.extend(survey.staying.iter().map(|name| format!("the database {name}")));
+    found.plan.stays.extend(
+        survey.roles.staying.iter().map(|name| format!("the role {name}, which the day does not have")),
+    );
+    found.plan.server = Some(server_plan(&survey));
+    found.plan.space.push(space_of(&survey));
+    found.survey = Some(survey);
+    Ok(())
+}
+
+fn server_plan(survey: &rows::Survey) -> ServerPlan {
+    let databases = survey.databases.iter().map(|database| DatabasePlan {
+        name: database.name.clone(),
+        now_bytes: match database.action {
+            Action::Replace { bytes, .. } => Some(bytes),
+            Action::Create | Action::LeaveAlone => None,
+        },
+        is_left_alone: database.action == Action::LeaveAlone,
+        sessions: survey.sessions.iter().filter(|seen| seen.database == database.name).map(session).collect(),
+        rows: database.rows,
+        row_bytes: database.row_bytes,
+    });
+    ServerPlan {
+        version: survey.server.version_text.clone(),
+        user: survey.server.user.clone(),
+        databases: databases.collect(),
+        tables: Vec::new(),
+        new_roles: survey.roles.created.clone(),
+        changed_roles: survey.roles.changed.clone(),
+        new_tablespaces: survey
+            .new_tablespaces
+            .iter()
+            .map(|(name, place)| format!("{name} at {place}"))
+            .collect(),
+    }
+}
+
+/// Who is connected, for people.
+fn session(seen: &rows::SessionSeen) -> String {
+    let application = if seen.application.is_empty() { "a program" } else { &seen.application };
+    let from = if seen.address.is_empty() { String::new() } else { format!(" from {}", seen.address) };
+    let times = if seen.count == 1 { String::new() } else { format!(", {} times", seen.count) };
+    format!("{application} as {}{from}{times}", seen.user)
+}
+
+fn space_of(survey: &rows::Survey) -> Space {
+    let replaced = survey.databases.iter().map(|database| match database.action {
+        Action::Replace { bytes, .. } => bytes,
+        Action::Create | Action::LeaveAlone => 0,
+    });
+    let place = survey.server.data_directory.clone().unwrap_or_else(|| "the server".to_owned());
+    Space { place, needed: survey.needed_bytes, free: survey.free_bytes, old: replaced.sum() }
+}
+
+async fn look_at_trees(
+    found: &mut Found,
+    request: &Request,
+    day: &Day,
+    context: &Context,
+) -> Result<(), Error> {
+    let seen = match &request.target {
+        Target::Elsewhere { trees: Some(directory), .. } => {
+            trees::look_elsewhere(request, &found.chosen, day, directory)?
+        }
+        _ => {
+            let (pieces, problems) = trees::pieces(request, &found.chosen, day);
+            found.problems.extend(problems);
+            let seen = trees::look(request, &pieces, context).await?;
+            found.pieces = pieces;
+            seen
+        }
+    };
+    found.problems.extend(seen.problems);
+    found.plan.warnings.extend(seen.warnings);
+    found.plan.trees = seen.plans;
+    found.plan.space.extend(seen.space);
+    Ok(())
+}
+
+/// What of the repository is not restored.
+fn stays(chosen: &Chosen, request: &Request, day: &Day) -> Vec<String> {
+    if chosen.everything || !matches!(request.target, Target::InPlace(_)) {
+        return Vec::new();
+    }
+    let databases =
+        day.manifest().database.iter().flat_map(|of| &of.databases).map(|database| &database.name);
+    let databases = databases.filter(|name| !chosen.databases.contains(name)).map(|name| {
+        let of_it = chosen.tables.iter().any(|table| table.database == *name);
+        if of_it { format!("the rest of the database {name}") } else { format!("the database {name}") }
+    });
+    let touched = chosen.touched_trees();
+    let trees = day.manifest().trees.keys().filter(|name| !chosen.trees.contains(name)).map(|name| {
+        if touched.contains(name.as_str()) {
+            format!("the rest of the tree {name}")
+        } else {
+            format!("the tree {name}")
+        }
+    });
+    let mut stays: Vec<String> = databases.chain(trees).collect();
+    if chosen.touches_database() && !request.choice.names_parts() {
+        return stays;
+    }
+    if chosen.touches_database() {
+        stays.push("the roles that are there".to_owned());
+    }
+    stays
+}
+
+fn forecast(request: &Request, day: &Day, found: &Found) -> Result<Option<std::time::Duration>, Error> {
+    let mut drills = Vec::new();
+    for known in request.vault.days(day.manifest().freeze_point.max(day.manifest().sealed))?.good {
+        drills.push((Work::of_day(known.manifest()), request.vault.proofs(known.name())?));
+    }
+    let Some((measured, drill)) = newest_drill(drills) else { return Ok(None) };
+    let databases = found.survey.iter().flat_map(|survey| &survey.databases);
+    let work = Work {
+        row_bytes: databases.map(|database| database.row_bytes).sum(),
+        file_bytes: found.plan.trees.iter().map(|tree| tree.copy_bytes).sum(),
+    };
+    Ok(expected(work, measured, &drill))
+}
+
+/// Holds what is chosen of the day against its digests, records and seal: every byte of it.
+pub(super) async fn into(
+    day: &Day,
+    chosen: &Chosen,
+    request: &Request,
+    context: &Context,
+) -> Result<(), Error> {
+    let databases = chosen.databases.iter().chain(chosen.tables.iter().map(|table| &table.database));
+    let choice = verify::Choice {
+        databases: verify::Chosen::Only(databases.cloned().collect()),
+        trees: verify::Chosen::Only(chosen.touched_trees().into_iter().map(str::to_owned).collect()),
+        bin_dir: request.repository.database.as_ref().and_then(|database| database.bin_dir.clone()),
+        ..verify::Choice::default()
+    };
+    let report = verify::day(day, &choice, context).await?;
+    let (hurts, passes): (Vec<&Damage>, Vec<&Damage>) =
+        report.damages.iter().partition(|damage| is_in_the_way(damage));
+    for damage in passes {
+        context
+            .observer
+            .warn(format!("the day is damaged, though not what is restored: {}", sentence(damage)));
+    }
+    if hurts.is_empty() && report.total <= report.damages.len() as u64 {
+        return Ok(());
+    }
+    let problems = hurts.into_iter().take(TOLD).map(sentence).collect();
+    Err(Error::Damaged { day: day.name().to_owned(), total: report.total, problems })
+}
+
+/// The guide is not read by a restore, and what does not belong to the day is passed over by it.
+fn is_in_the_way(damage: &Damage) -> bool {
+    damage.part != Part::Guide && damage.fault != Fault::Foreign
+}
+
+fn sentence(damage: &Damage) -> String {
+    format!("{}: {}; {}", verify::shown(&damage.file), damage.problem, damage.means)
+}

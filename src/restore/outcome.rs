@@ -1,0 +1,102 @@
+//! Who is asked before a restore, and what came of it.
+
+use std::path::PathBuf;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::manifest::CheckRecord;
+use crate::restore::Plan;
+
+/// What a person says to a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Do it.
+    Yes,
+    /// Leave everything as it is.
+    No,
+}
+
+/// Is asked before anything is changed.
+pub trait Consent: Sync {
+    /// Shows the plan and gets the answer.
+    fn ask<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Answer>;
+}
+
+/// Nobody is asked: whoever gave the order has seen the plan.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unasked;
+
+impl Consent for Unasked {
+    fn ask<'a>(&'a self, _plan: &'a Plan) -> BoxFuture<'a, Answer> {
+        async { Answer::Yes }.boxed()
+    }
+}
+
+/// How a restore that did not fail ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The day is where it should be.
+    Restored(Box<Restored>),
+    /// Nothing was done, since the plan was declined.
+    Declined {
+        /// The job's number.
+        job: u64,
+    },
+    /// The scheduler was busy: it was released, and nothing was changed.
+    Busy {
+        /// The job's number.
+        job: u64,
+        /// Why, one sentence.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// The day that was restored.
+    pub(super) fn day(&self) -> Option<String> {
+        match self {
+            Self::Restored(restored) => Some(restored.day.clone()),
+            Self::Declined { .. } | Self::Busy { .. } => None,
+        }
+    }
+}
+
+/// A restore that is done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Restored {
+    /// The job's number.
+    pub job: u64,
+    /// The repository.
+    pub repository: String,
+    /// The day.
+    pub day: String,
+    /// It took the place of what was there, which waits to be confirmed or put back.
+    pub in_place: bool,
+    /// The scheduler runs.
+    pub started: bool,
+    /// Where trees were put that did not go to their own place.
+    pub elsewhere: Vec<PathBuf>,
+    /// What the cross-checks found.
+    pub checks: Vec<CheckRecord>,
+    /// Why a cross-check failed that was passed over.
+    pub failed_check: Option<String>,
+    /// From the beginning to the end, but for the time in which somebody was asked.
+    pub seconds: f64,
+}
+
+/// A restore that was ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settled {
+    /// The job's number.
+    pub job: u64,
+    /// The repository.
+    pub repository: String,
+    /// The day that had been restored.
+    pub day: String,
+    /// The job that had restored it.
+    pub restored_by: u64,
+    /// The scheduler was started, or nothing had paused it.
+    pub started: bool,
+}

@@ -1,0 +1,150 @@
+//! What a restore will do, told before it is done: for people, and as JSON.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::journal::PendingRestore;
+
+/// All of it. Nothing has been changed when this exists.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The repository.
+    pub repository: String,
+    /// The day.
+    pub day: String,
+    /// The instant that it shows.
+    pub freeze_point: Timestamp,
+    /// The newest drill that restored this day and found it right; None: nobody has tried.
+    pub proven: Option<Proven>,
+    /// A restore that was broken off and is gone on with.
+    pub continues: Option<PendingRestore>,
+    /// The server of the databases.
+    pub server: Option<ServerPlan>,
+    /// The trees.
+    pub trees: Vec<TreePlan>,
+    /// What of the repository stays as it is, one sentence each.
+    pub stays: Vec<String>,
+    /// How the repository is held meanwhile; None: it is not.
+    pub hold: Option<HoldPlan>,
+    /// What the old state takes up until it is confirmed, and what is copied beside it, by place.
+    pub space: Vec<Space>,
+    /// How long it will take, by the newest drill; None: there was none.
+    pub expected: Option<Duration>,
+    /// What an admin should know before saying yes, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// A drill that succeeded.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Proven {
+    /// When.
+    pub at: Timestamp,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// The server and what happens on it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServerPlan {
+    /// Its version.
+    pub version: String,
+    /// The role that restores.
+    pub user: String,
+    /// Whole databases.
+    pub databases: Vec<DatabasePlan>,
+    /// Single tables.
+    pub tables: Vec<TableChange>,
+    /// Roles that are missing and will be made.
+    pub new_roles: Vec<String>,
+    /// Roles that become what they were in the day.
+    pub changed_roles: Vec<String>,
+    /// Tablespaces that are missing and will be made, with their directories.
+    pub new_tablespaces: Vec<String>,
+}
+
+/// A database of the day.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DatabasePlan {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the one that is there now; None: there is none.
+    pub now_bytes: Option<u64>,
+    /// Neither the day's nor the one that is there holds anything: it stays.
+    pub is_left_alone: bool,
+    /// Sessions on the one that is there; they are ended at the switch.
+    pub sessions: Vec<String>,
+    /// Rows of the day's, as far as daykeep copied them.
+    pub rows: u64,
+    /// Bytes of their text.
+    pub row_bytes: u64,
+}
+
+/// A single table of the day.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TableChange {
+    /// `DATABASE.SCHEMA.TABLE`
+    pub name: String,
+    /// Whether one is there now.
+    pub is_there: bool,
+    /// Rows of the day's.
+    pub rows: u64,
+}
+
+/// A tree of the day.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TreePlan {
+    /// Its name.
+    pub name: String,
+    /// Its root.
+    pub path: String,
+    /// Only this of it; None: all of it.
+    pub part: Option<String>,
+    /// Names that are missing and come.
+    pub create: u64,
+    /// Names whose content or kind changes; what is there goes aside.
+    pub replace: u64,
+    /// Names whose owner, mode or times change.
+    pub attributes: u64,
+    /// Names that the day does not have; they go aside.
+    pub remove: u64,
+    /// Names that are as in the day.
+    pub same: u64,
+    /// Names that the configuration excludes, and mount points: they stay.
+    pub stay: u64,
+    /// Bytes that are copied out of the day.
+    pub copy_bytes: u64,
+    /// Bytes that go aside.
+    pub aside_bytes: u64,
+}
+
+impl TreePlan {
+    /// Whether it is the day's already.
+    #[must_use]
+    pub fn is_same(&self) -> bool {
+        self.create + self.replace + self.attributes + self.remove == 0
+    }
+}
+
+/// How the repository is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HoldPlan {
+    /// The adapter: `fossology`, `systemd`, `command`, `http`, `none`.
+    pub adapter: String,
+    /// It is started at the end even if it was found stopped.
+    pub start: bool,
+}
+
+/// Room that is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Space {
+    /// Where.
+    pub place: String,
+    /// Bytes that come.
+    pub needed: u64,
+    /// Bytes that are free; None: it cannot be told.
+    pub free: Option<u64>,
+    /// Bytes of the old state that stay there until it is confirmed.
+    pub old: u64,
+}

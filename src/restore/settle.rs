@@ -1,0 +1,121 @@
+//! The two ways in which a restore in place is ended: taken back, or confirmed.
+
+use crate::event::{Context, Phase};
+use crate::hold;
+use crate::journal::{JobKind, RestorePhase};
+use crate::restore::record::{Durable, Lock, lock_vault};
+use crate::restore::steps::{Job, uncancelled};
+use crate::restore::still::{self, Holding};
+use crate::restore::{Error, Settle, Settled, beside, switch};
+
+/// Takes a restore back, however far it came: what was there before it is there again, and what it had put beside is gone.
+///
+/// # Errors
+/// There is none, it is being confirmed, or a step failed: then what was begun goes on with the same command, and the repository
+/// stays held if it is half way.
+pub async fn undo(order: &Settle, context: &Context) -> Result<Settled, Error> {
+    settle(order, Ending::Undo, context).await
+}
+
+/// Drops what was there before a restore, which can then no longer be taken back.
+///
+/// # Errors
+/// There is none, it has not come to its end, or a step failed: the same command goes on.
+pub async fn confirm(order: &Settle, context: &Context) -> Result<Settled, Error> {
+    settle(order, Ending::Confirm, context).await
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Undo,
+    Confirm,
+}
+
+async fn settle(order: &Settle, ending: Ending, context: &Context) -> Result<Settled, Error> {
+    let name = &order.repository.name;
+    let mut job = Job::begin(&order.state_dir, name, JobKind::Settle, &order.started_by, context)?;
+    let done = Box::pin(end_it(order, ending, &mut job, context)).await;
+    job.end(done, |settled| Some(settled.day.clone()))
+}
+
+async fn end_it(order: &Settle, ending: Ending, job: &mut Job, context: &Context) -> Result<Settled, Error> {
+    let name = &order.repository.name;
+    job.step(Phase::Begin)?;
+    let lock = Lock::take(&order.state_dir, name)?;
+    hold::release_leftovers(&order.state_dir, Some(name), false, context).await?;
+    let _vault = match &order.vault {
+        Some(vault) => lock_vault(vault, job.id(), context)?,
+        None => None,
+    };
+    let Some(durable) = Durable::read(&order.state_dir, name, &lock)? else {
+        return Err(Error::NothingPending { repository: name.clone() });
+    };
+    let head = durable.head();
+    let started = match (ending, head.phase) {
+        (Ending::Confirm, RestorePhase::Done | RestorePhase::Confirming) => {
+            drop_old(durable, job, context).await?
+        }
+        (Ending::Undo, RestorePhase::Confirming) | (Ending::Confirm, _) => {
+            return Err(Error::NotNow { pending: Box::new(head) });
+        }
+        (Ending::Undo, _) => Box::pin(take_back(order, durable, job, context)).await?,
+    };
+    let (job, repository) = (job.id(), name.clone());
+    Ok(Settled { job, repository, day: head.day, restored_by: head.job, started })
+}
+
+async fn drop_old(durable: Durable, job: &mut Job, context: &Context) -> Result<bool, Error> {
+    job.may_stop_before(Phase::Settle)?;
+    durable.advance(RestorePhase::Confirming)?;
+    switch::drop_old(&durable, context).await?;
+    durable.remove()?;
+    Ok(true)
+}
+
+/// Before the switch there is nothing to be put back. From the switch on the repository is held, by whoever held it before or anew, and stays so
+/// until everything is back.
+async fn take_back(
+    order: &Settle,
+    durable: Durable,
+    job: &mut Job,
+    context: &Context,
+) -> Result<bool, Error> {
+    job.may_stop_before(Phase::Hold)?;
+    let holding = Holding {
+        repository: &order.repository,
+        state_dir: &order.state_dir,
+        guard: &order.guard,
+        job: job.id(),
+        // What is only beside is removed while the repository runs, unless it was left held.
+        hold: order.hold && (durable.is_switching() || is_held(order)?),
+        again: true,
+    };
+    let mut still = still::hold(holding, context).await?;
+    let calm = &uncancelled(context);
+    if durable.is_switching() {
+        let mut going_back = durable.head();
+        going_back.phase = RestorePhase::Undoing;
+        still.keep(&going_back).await?;
+        durable.advance(RestorePhase::Undoing)?;
+        job.step(Phase::Settle)?;
+        switch::back(&durable, calm).await.map_err(|error| half_way(error, &durable))?;
+    } else {
+        job.step(Phase::Settle)?;
+        beside::discard(&durable, calm).await?;
+    }
+    job.step(Phase::Release)?;
+    let runs = still.release(order.start).await?;
+    // The record goes last: killed before that, the same command finds everything back, and releases once more.
+    durable.remove()?;
+    Ok(runs)
+}
+
+fn is_held(order: &Settle) -> Result<bool, Error> {
+    let holds = hold::pending(&order.state_dir)?;
+    Ok(holds.iter().any(|held| held.repository == order.repository.name))
+}
+
+/// What failed from the switch on leaves the repository half way, and held.
+pub(super) fn half_way(error: Error, durable: &Durable) -> Error {
+    Error::HalfWay { source: Box::new(error.settled()), pending: Box::new(durable.head()) }
+}
