@@ -9,6 +9,8 @@ pub mod picture;
 pub mod postgres;
 pub mod programs;
 pub mod repository;
+pub mod restored;
 pub mod scheduler;
 pub mod shop;
+pub mod state;
 pub mod whole;
