@@ -61,6 +61,14 @@ pub fn copy_in(table: &TableRecord, encoding: &str, freeze: bool) -> String {
     )
 }
 
+/// The statement that gives a table's own rows as the day has them, in a session that speaks UTF-8.
+#[must_use]
+pub fn copy_out_encoded(table: &TableRecord, encoding: &str) -> String {
+    let list = column_list(&table.columns, "UTF8");
+    let name = qualified(&table.schema, &table.name);
+    format!("COPY (SELECT {list} FROM ONLY {name}) TO STDOUT WITH (ENCODING {})", literal(encoding))
+}
+
 /// The lines of one table.
 #[must_use]
 pub fn recipe(table: &TableRecord, encoding: &str) -> String {

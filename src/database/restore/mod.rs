@@ -34,6 +34,7 @@ mod session;
 mod sql;
 mod survey;
 mod swap;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub use load::{Loaded, Made, Record, load};
 pub use plan::{Action, DatabasePlan, RolePlan, ServerFacts, SessionSeen, Survey};
 pub use survey::survey;
 pub use swap::{GlobalsChange, Pair, State, Swap};
+pub use table::{TableSurvey, TableSwap, TableWish, look as survey_table};
 
 use crate::config;
 use crate::manifest::{Manifest, RecordsError};
@@ -222,6 +224,24 @@ pub enum RestoreError {
     Neither {
         /// What is wrong.
         what: String,
+    },
+    /// A foreign key would not hold.
+    #[error(
+        "with these rows of {table}, the foreign key {constraint} would not hold: restore the other table too, or the whole database"
+    )]
+    Reference {
+        /// The table that was to be replaced.
+        table: String,
+        /// The table that the constraint is of, and its name.
+        constraint: String,
+    },
+    /// The table does not give back what was put into it.
+    #[error(
+        "{table} does not keep the day's rows as they are: a column has another type than in the day; restore the whole database"
+    )]
+    OtherRows {
+        /// The table.
+        table: String,
     },
     /// What was replaced is not there any more.
     #[error(

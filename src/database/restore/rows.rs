@@ -81,7 +81,7 @@ pub async fn load(
     progress: &Progress,
 ) -> Result<(), RestoreError> {
     let list = home.join("tables.jsonl");
-    super::survey::check_digest(wish, &list)?;
+    super::survey::check_digest(wish.day, wish.manifest, &list)?;
     let mut tables = TableReader::open(&list)?.collect::<Result<Vec<_>, _>>()?;
     tables.retain(|table| !table.segments.is_empty());
     tables.sort_by_key(|table| std::cmp::Reverse(bytes_of(&table.segments)));
@@ -92,7 +92,13 @@ pub async fn load(
         loop {
             let next = works.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(work) = next else { break };
-            let copy = Copy { client: &client, plan, tables: home.join("tables"), progress };
+            let copy = Copy {
+                client: &client,
+                dbname: &plan.name,
+                encoding: &plan.encoding,
+                tables: home.join("tables"),
+                progress,
+            };
             copy.perform(&work).await?;
         }
         client.close().await;
@@ -138,28 +144,49 @@ fn share(tables: &[TableRecord], jobs: usize) -> Vec<Work<'_>> {
 /// A session that loads.
 struct Copy<'a> {
     client: &'a Client,
-    plan: &'a DatabasePlan,
+    /// The database's name in the day.
+    dbname: &'a str,
+    encoding: &'a str,
     tables: PathBuf,
     progress: &'a Progress,
 }
 
+/// Loads all rows of one table, which is empty, in the transaction that `client` is in.
+///
+/// # Errors
+/// As [`load`].
+pub async fn fill(
+    client: &Client,
+    encoding: &str,
+    table: &TableRecord,
+    home: &Path,
+    progress: &Progress,
+) -> Result<(), RestoreError> {
+    let copy = Copy { client, dbname: client.dbname(), encoding, tables: home.join("tables"), progress };
+    let work = Work { table, segments: &table.segments, whole: true };
+    copy.counted(&work, false).await
+}
+
 impl Copy<'_> {
     async fn perform(&self, work: &Work<'_>) -> Result<(), RestoreError> {
-        let table = postgres::qualified(&work.table.schema, &work.table.name);
-        let copy = copy_in(work.table, &self.plan.encoding, work.whole);
-        let loads = format!("load the rows of {table}");
-        if work.whole {
-            session::execute(self.client, &loads, &format!("BEGIN; TRUNCATE ONLY {table}")).await?;
+        if !work.whole {
+            return self.counted(work, false).await;
         }
-        let loaded = self.copy(&copy, work, &table).await?;
+        let table = postgres::qualified(&work.table.schema, &work.table.name);
+        let loads = format!("load the rows of {table}");
+        session::execute(self.client, &loads, &format!("BEGIN; TRUNCATE ONLY {table}")).await?;
+        self.counted(work, true).await?;
+        session::execute(self.client, &loads, "COMMIT").await
+    }
+
+    async fn counted(&self, work: &Work<'_>, freeze: bool) -> Result<(), RestoreError> {
+        let table = postgres::qualified(&work.table.schema, &work.table.name);
+        let loaded = self.copy(&copy_in(work.table, self.encoding, freeze), work, &table).await?;
         let recorded = work.segments.iter().map(|segment| segment.rows.count).sum();
         let of_table = work.table.rows.count;
         if loaded != recorded || (work.whole && loaded != of_table) {
             let recorded = if work.whole { of_table } else { recorded };
-            return Err(RestoreError::Count { dbname: self.plan.name.clone(), table, loaded, recorded });
-        }
-        if work.whole {
-            session::execute(self.client, &loads, "COMMIT").await?;
+            return Err(RestoreError::Count { dbname: self.dbname.to_owned(), table, loaded, recorded });
         }
         Ok(())
     }
@@ -169,6 +196,7 @@ impl Copy<'_> {
         let failed = |error: tokio_postgres::Error| -> RestoreError {
             self.client.failed(format!("load the rows of {table}"), &error).into()
         };
+        let thread = || RestoreError::Thread { dbname: self.dbname.to_owned() };
         let sink = self.client.copy_in(sql).await.map_err(failed)?;
         let mut sink = pin!(sink);
         let (sender, mut pieces) = mpsc::channel(PIECES_WAITING);
@@ -180,15 +208,14 @@ impl Copy<'_> {
                 Piece::Rows(rows) => self.progress.add(rows),
             }
         }
-        let thread = |_| RestoreError::Thread { dbname: self.plan.name.clone() };
         // Without the end that follows, the server throws away what it took.
-        decoder.await.map_err(thread)?.map_err(|error| match error {
+        decoder.await.map_err(|_| thread())?.map_err(|error| match error {
             DecodeError::Damaged { path, problem } => {
                 RestoreError::DamagedRows { path, table: table.to_owned(), problem }
             }
             DecodeError::File(error) => RestoreError::File(error),
             // Nobody ends the taking but us, and we did not.
-            DecodeError::Out(_) => RestoreError::Thread { dbname: self.plan.name.clone() },
+            DecodeError::Out(_) => thread(),
         })?;
         sink.finish().await.map_err(failed)
     }

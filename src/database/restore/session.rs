@@ -2,6 +2,7 @@
 //! nothing times out.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 
 use super::RestoreError;
 use crate::config;
@@ -37,7 +38,8 @@ pub async fn open(server: &config::Server, dbname: &str) -> Result<Client, Resto
     let client = postgres::connect(server, dbname, "daykeep restore").await?;
     let mut settings = SETTINGS.to_owned();
     for (name, value) in OPTIONS {
-        settings.push_str(&format!(" SET {name} = '{value}';"));
+        // Writing to a String cannot fail.
+        let _ = write!(settings, " SET {name} = '{value}';");
     }
     settings.push_str(NEWER_SETTINGS);
     settings.push_str(UNLOGGED);

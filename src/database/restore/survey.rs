@@ -9,7 +9,7 @@ use super::{RestoreError, Wish, check, control, new_name, old_name, program_fail
 use crate::database::{archive, globals as dumpall};
 use crate::event::Context;
 use crate::fs::{self, OnPath as _};
-use crate::manifest::{DatabaseEntry, DatabaseRecord};
+use crate::manifest::{DatabaseEntry, DatabaseRecord, Manifest};
 use crate::postgres::{self, Client, Programs};
 
 /// Looks at the day and the server. What stands in the way is all in [`Survey::problems`]; an error is what ends the looking.
@@ -139,7 +139,7 @@ async fn look_at_databases(
     let mut number = 0;
     for entry in chosen {
         let archive_path = wish.day.join("database").join(&entry.directory).join("rest.dump");
-        check_digest(wish, &archive_path)?;
+        check_digest(wish.day, wish.manifest, &archive_path)?;
         let failed = |source| program_failed(&entry.name, source);
         let list = archive::list(&survey.programs, &archive_path, &context.cancel).await.map_err(failed)?;
         let script = archive::creation(&survey.programs, &archive_path, &list, &context.cancel).await;
@@ -184,16 +184,16 @@ async fn look_at_databases(
 
 /// A file of the day, when it is what the manifest says.
 fn check_file(wish: &Wish<'_>, path: &Path) -> Result<Vec<u8>, RestoreError> {
-    check_digest(wish, path)?;
+    check_digest(wish.day, wish.manifest, path)?;
     Ok(fs::read(path)?)
 }
 
 /// Holds a file of the day against the digest that the manifest has of it.
-pub(super) fn check_digest(wish: &Wish<'_>, path: &Path) -> Result<(), RestoreError> {
-    let name = path.strip_prefix(wish.day).unwrap_or(path).to_string_lossy();
+pub(super) fn check_digest(day: &Path, manifest: &Manifest, path: &Path) -> Result<(), RestoreError> {
+    let name = path.strip_prefix(day).unwrap_or(path).to_string_lossy();
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs::open(path)?).on("read", path)?;
-    match wish.manifest.digests.get(name.as_ref()) {
+    match manifest.digests.get(name.as_ref()) {
         Some(digest) if *digest != hasher.finalize().to_hex().as_str() => Err(RestoreError::Damaged {
             path: path.to_owned(),
             problem: "its BLAKE3 digest is not the one in manifest.json".to_owned(),

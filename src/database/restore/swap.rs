@@ -55,6 +55,10 @@ impl std::fmt::Debug for GlobalsChange {
 /// All that it takes to put what was loaded in the place of what is there, and to take that back. It is to be recorded, for its owner
 /// alone, before [`Swap::forward`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::unsafe_derive_deserialize,
+    reason = "the unsafe code is tokio's, in select, and keeps no promise of ours"
+)]
 pub struct Swap {
     /// The tag of all names.
     pub tag: u64,
