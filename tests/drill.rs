@@ -5,13 +5,19 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use std::process::Output;
-
+use daykeep::manifest::{RecordReader, RecordWriter};
 use daykeep::vault::{ProofKind, proven};
-use serde_json::Value;
-use support::shop::{NAME, Shop, said};
+use serde_json::{Value, json};
+use support::postgres::check;
+use support::shop::{Shop, said};
 
 const CHECK: &str = "
 [repository.shop.check.documents]
@@ -33,56 +39,454 @@ fn shop() -> Shop {
     shop
 }
 
-/// What is in the scratch directory of the configuration.
-fn scratch_of(shop: &Shop) -> Vec<String> {
-    let Ok(names) = fs::read_dir(shop.path("state/shop/drill")) else { return Vec::new() };
+/// What is in a scratch directory.
+fn left_in(directory: &Path) -> Vec<String> {
+    let Ok(names) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> = names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name != ".lock");
     names.sort();
     names
 }
 
-/// Processes that were started for a scratch directory.
-#[allow(dead_code)]
-fn processes(shop: &Shop) -> Vec<String> {
-    // Every one bears the name of its directory, which tells the process that made it: those of other tests are not ours.
-    let all = daykeep::process::all().unwrap();
-    let home = shop.home.path().display().to_string();
-    all.into_iter()
-        .map(|process| process.argv.join(" "))
-        .filter(|command| command.contains("scratch-") && command.contains(&home))
-        .collect()
+fn scratch_of(shop: &Shop) -> Vec<String> {
+    left_in(&shop.path("state/shop/drill"))
 }
 
-#[allow(dead_code)]
+/// Processes that were started for scratch directories of these names.
+fn processes_of(names: &[String]) -> Vec<String> {
+    let all = daykeep::process::all().unwrap();
+    let commands = all.into_iter().map(|process| process.argv.join(" "));
+    commands.filter(|command| names.iter().any(|name| command.contains(name))).collect()
+}
+
 fn document(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(output)))
 }
 
-#[allow(dead_code)]
-fn findings(output: &Output) -> Vec<String> {
-    let document = document(output);
-    let findings = document["findings"].as_array().unwrap_or_else(|| panic!("{}", said(output)));
+/// What a drill finds, which must fail with its own code.
+fn findings(shop: &Shop, arguments: &[&str]) -> Vec<String> {
+    let output = shop.output(&[&["--json", "drill"], arguments].concat());
+    assert_eq!(output.status.code(), Some(12), "{}", said(&output));
+    let document = document(&output);
+    assert_eq!(document["proven"], false);
+    assert_eq!(scratch_of(shop), [""; 0]);
+    let findings = document["findings"].as_array().unwrap();
     findings.iter().map(|finding| finding.as_str().unwrap().to_owned()).collect()
 }
 
+fn is_proven(shop: &Shop) -> bool {
+    proven(&shop.vault().proofs(shop.days()[0].name()).unwrap()).is_some()
+}
+
+/// Everything below a directory but what is in these, with its time of change.
+fn below(root: &Path, but: &[&str]) -> BTreeMap<PathBuf, (i64, i64)> {
+    let (mut found, mut open) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(path) = open.pop() {
+        if but.iter().any(|but| path.ends_with(but)) {
+            continue;
+        }
+        let seen = fs::symlink_metadata(&path).unwrap();
+        if seen.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        found.insert(path, (seen.ctime(), seen.ctime_nsec()));
+    }
+    found
+}
+
 #[test]
-fn a_good_day_is_proven_and_nothing_is_left_behind() {
-    let shop = shop();
-    let log = shop.server.log();
-    let output = shop.output(&["drill"]);
+fn a_good_day_is_proven_and_nothing_else_is_touched() {
+    let mut shop = shop();
+    shop.server.append_conf("log_connections = on\nlog_statement = all\nautovacuum = off\n");
+    shop.server.restart();
+    // The first drill makes the directories that it needs.
+    assert!(shop.output(&["drill"]).status.success());
+    let elsewhere = ["state/shop/drill", "state/shop/jobs", "state", "vault/shop/proofs"];
+    let (log, before) = (shop.server.log(), below(shop.home.path(), &elsewhere));
+    let output = shop.output(&["drill", "latest"]);
     assert!(output.status.success(), "{}", said(&output));
     let text = said(&output);
-    for part in
-        ["is proven", "every byte held against its digest", "cross-check documents: 3 rows", "recovery"]
-    {
+    for part in [
+        "is proven: it restores to what it was",
+        "every byte held against its digest",
+        "cross-check documents: 3 rows, every file is there",
+        "held against the seal record",
+        "recovery on this machine: databases ",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(scratch_of(&shop), [""; 0]);
-    assert_eq!(shop.server.log(), log, "the live server was not spoken to");
-    let day = &shop.days()[0];
-    let proofs = shop.vault().proofs(day.name()).unwrap();
+    assert_eq!(shop.server.log(), log, "nobody spoke to the repository's own server");
+    assert_eq!(below(shop.home.path(), &elsewhere), before);
+    let proofs = shop.vault().proofs(shop.days()[0].name()).unwrap();
+    assert_eq!(proofs.len(), 2);
     let proof = proven(&proofs).unwrap_or_else(|| panic!("{proofs:?}"));
     assert!(proof.kind == ProofKind::Drill && proof.ok && proof.seconds.database > 0.0, "{proof:?}");
     assert!(proof.seconds.total >= proof.seconds.database + proof.seconds.trees, "{proof:?}");
+}
+
+#[test]
+fn a_vault_alone_is_enough() {
+    let shop = shop();
+    let scratch = shop.path("x".repeat(100).as_str());
+    let arguments = ["--json", "--config", "/none", "drill", "--vault"].map(str::to_owned);
+    let paths =
+        [shop.path("vault"), PathBuf::from("--scratch"), scratch.clone(), PathBuf::from("--hash-trees")];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_daykeep"));
+    let output = command.args(arguments).args(paths).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let told = document(&output);
+    assert_eq!((&told["proven"], &told["job"], &told["trees"]), (&json!(true), &json!(null), &json!("hash")));
+    assert_eq!(told["compared"]["databases"], 4);
+    assert_eq!(told["checks"][0]["rows"], 3);
+    assert!(
+        told["bytes"].as_u64().unwrap() > 10_000 && told["recovery_seconds"]["database"].as_f64() > Some(0.0)
+    );
+    assert_eq!(left_in(&scratch), [""; 0]);
+    assert!(is_proven(&shop));
+}
+
+#[test]
+fn a_drill_that_looked_at_less_proves_nothing_and_may_leave_its_scratch_place() {
+    let shop = shop();
+    let output = shop.output(&["--json", "drill", "shop", "--no-trees", "--keep"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let told = document(&output);
+    assert_eq!(told["proven"], false);
+    assert!(!is_proven(&shop));
+    let kept = PathBuf::from(told["kept"].as_str().unwrap());
+    assert!(kept.join("cluster/data/PG_VERSION").is_file(), "{}", kept.display());
+    // The next one does not take it for a leftover.
+    assert!(shop.output(&["drill"]).status.success());
+    assert_eq!(scratch_of(&shop), [kept.file_name().unwrap().to_str().unwrap()]);
+    assert!(is_proven(&shop));
+}
+
+/// A day that somebody changes together with all that it says of itself, but for the seal record, which lies elsewhere.
+struct Forger {
+    day: PathBuf,
+    manifest: Value,
+}
+
+impl Forger {
+    fn of(shop: &Shop) -> Self {
+        let day = shop.days()[0].path().to_owned();
+        fs::set_permissions(&day, fs::Permissions::from_mode(0o750)).unwrap();
+        let manifest = serde_json::from_slice(&fs::read(day.join("manifest.json")).unwrap()).unwrap();
+        Self { day, manifest }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.day.join("database/shop").join(name)
+    }
+
+    fn edit(&self, name: &str, edit: impl Fn(String) -> String) {
+        let path = self.file(name);
+        let before = fs::read_to_string(&path).unwrap();
+        let after = edit(before.clone());
+        assert_ne!(before, after, "{name}");
+        fs::write(path, after).unwrap();
+    }
+
+    /// Changes a figure of the manifest.
+    fn less(&mut self, pointer: &str, by: u64) {
+        let figure = self.manifest.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}"));
+        *figure = json!(figure.as_u64().unwrap() - by);
+    }
+
+    /// Where the shop's database stands in the manifest.
+    fn entry(&self) -> String {
+        let all = self.manifest["database"]["databases"].as_array().unwrap();
+        let at = all.iter().position(|entry| entry["name"] == "shop").unwrap();
+        format!("/database/databases/{at}")
+    }
+
+    /// Writes every digest anew.
+    fn seal(mut self) {
+        let digests = self.manifest["digests"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        for name in digests {
+            let content = fs::read(self.day.join(&name));
+            let entries = self.manifest["digests"].as_object_mut().unwrap();
+            match content {
+                Ok(content) => entries.insert(name, json!(blake3::hash(&content).to_hex().to_string())),
+                Err(_) => entries.remove(&name),
+            };
+        }
+        let tables = fs::read_dir(self.file("tables")).unwrap();
+        for table in tables {
+            let path = table.unwrap().path();
+            let name = path.strip_prefix(&self.day).unwrap().to_str().unwrap().to_owned();
+            let digest = blake3::hash(&fs::read(&path).unwrap()).to_hex().to_string();
+            self.manifest["digests"].as_object_mut().unwrap().insert(name, json!(digest));
+        }
+        let text = serde_json::to_vec_pretty(&self.manifest).unwrap();
+        fs::write(self.day.join("manifest.json"), &text).unwrap();
+        let line = format!("{}  manifest.json\n", blake3::hash(&text).to_hex());
+        fs::write(self.day.join("manifest.blake3"), line).unwrap();
+        fs::set_permissions(&self.day, fs::Permissions::from_mode(0o550)).unwrap();
+    }
+
+    /// The record of a table of the shop's.
+    fn table(&self, name: &str) -> Value {
+        let list = fs::read_to_string(self.file("tables.jsonl")).unwrap();
+        let mut records = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.find(|record| record["name"] == name).unwrap()
+    }
+}
+
+/// Takes one row out of the only segment of `stock`.
+fn lose_a_row(shop: &Shop) {
+    let mut forger = Forger::of(shop);
+    let table = forger.table("stock");
+    let segment = &table["segments"][0];
+    assert!(segment.get("base").is_none() && table["segments"].as_array().unwrap().len() == 1, "{table}");
+    let old = segment["blake3"].as_str().unwrap().to_owned();
+    let mut text = String::new();
+    let file = fs::File::open(forger.file("tables").join(format!("{old}.zst"))).unwrap();
+    zstd::Decoder::new(file).unwrap().read_to_string(&mut text).unwrap();
+    let lost = text.lines().nth(150).unwrap().to_owned();
+    let text = text.replacen(&format!("{lost}\n"), "", 1);
+    let new = blake3::hash(text.as_bytes()).to_hex().to_string();
+    fs::write(
+        forger.file("tables").join(format!("{new}.zst")),
+        zstd::encode_all(text.as_bytes(), 3).unwrap(),
+    )
+    .unwrap();
+    fs::remove_file(forger.file("tables").join(format!("{old}.zst"))).unwrap();
+    let sum = u128::from_str_radix(table["rows"]["digest"].as_str().unwrap(), 16).unwrap();
+    let rows = json!({"count": 299, "digest": format!("{:032x}",
+        sum.wrapping_sub(xxhash_rust::xxh3::xxh3_128(lost.as_bytes())))});
+    let mut changed = table.clone();
+    changed["rows"] = rows.clone();
+    changed["segments"][0]["rows"] = rows;
+    changed["segments"][0]["blake3"] = json!(new);
+    changed["segments"][0]["bytes"] = json!(text.len());
+    forger.edit("tables.jsonl", |list| {
+        let line = |line: &str| {
+            let is_it = serde_json::from_str::<Value>(line).unwrap()["name"] == "stock";
+            (if is_it { changed.to_string() } else { line.to_owned() }) + "\n"
+        };
+        list.lines().map(line).collect::<Vec<_>>().concat()
+    });
+    forger.edit("load.txt", |list| list.replace(&old, &new));
+    let entry = forger.entry();
+    forger.less(&format!("{entry}/rows"), 1);
+    forger.less(&format!("{entry}/row_bytes"), lost.len() as u64 + 1);
+    forger.seal();
+}
+
+/// Takes the table `stock` out of the dump, as if it had never been.
+fn lose_a_table(shop: &Shop) {
+    let mut forger = Forger::of(shop);
+    let table = forger.table("stock");
+    let digest = table["segments"][0]["blake3"].as_str().unwrap().to_owned();
+    let is_it = |line: &str| serde_json::from_str::<Value>(line).unwrap()["name"] == "stock";
+    forger.edit("tables.jsonl", |list| list.split_inclusive('\n').filter(|line| !is_it(line)).collect());
+    forger.edit("load.txt", |list| {
+        let start = list.find("T COPY \"public\".\"stock\"").unwrap();
+        let end = start + list[start..].find("E\n").unwrap() + 2;
+        format!("{}{}", &list[..start], &list[end..])
+    });
+    fs::remove_file(forger.file("tables").join(format!("{digest}.zst"))).unwrap();
+    // The archive is what pg_dump makes of a server without the table.
+    shop.server.psql("shop", "DROP TABLE stock");
+    // pg_dump may run as another user, who may not write there.
+    let away = shop.server.make_dir("dump").join("rest.dump");
+    let mut dump = shop.server.client("pg_dump");
+    dump.args(["-Fc", "--compress=4", "--file"]).arg(&away).env("PGDATABASE", "shop");
+    for table in ["item", "price", "nothing", "document"] {
+        dump.arg(format!("--exclude-table-data=public.{table}"));
+    }
+    check(&mut dump, "pg_dump");
+    fs::copy(&away, forger.file("rest.dump")).unwrap();
+    let entry = forger.entry();
+    forger.less(&format!("{entry}/tables"), 1);
+    forger.less(&format!("{entry}/rows"), 300);
+    forger.less(&format!("{entry}/row_bytes"), table["segments"][0]["bytes"].as_u64().unwrap());
+    forger.seal();
+}
+
+/// Takes a file out of the tree.
+fn lose_a_file(shop: &Shop, name: &str) {
+    let mut forger = Forger::of(shop);
+    let path = forger.day.join("trees/files").join(name);
+    let bytes = fs::metadata(&path).unwrap().len();
+    let root = forger.day.join("trees/files");
+    let before = filetime::FileTime::from_last_modification_time(&fs::metadata(&root).unwrap());
+    fs::remove_file(&path).unwrap();
+    filetime::set_file_mtime(&root, before).unwrap();
+    let (records, changed) = (forger.day.join("files.jsonl.zst"), forger.day.join("files.new"));
+    let mut writer = RecordWriter::create(&changed).unwrap();
+    for record in RecordReader::open(&records).unwrap().map(Result::unwrap) {
+        if record.path.as_path() != Path::new(name) {
+            writer.write(&record).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    fs::rename(changed, records).unwrap();
+    for (figure, by) in [("entries", 1), ("files", 1), ("bytes", bytes)] {
+        forger.less(&format!("/trees/files/{figure}"), by);
+    }
+    forger.seal();
+}
+
+#[test]
+fn a_lost_row_fails_the_drill_with_its_table() {
+    let shop = shop();
+    lose_a_row(&shop);
+    let found = findings(&shop, &[]);
+    let row = "database \"shop\": table \"public\".\"stock\" has 299 rows, and 300 were recorded at the freeze point";
+    assert!(found.contains(&row.to_owned()), "{found:#?}");
+    assert!(found.iter().any(|finding| finding.starts_with("manifest.json: ")), "{found:#?}");
+    assert!(!is_proven(&shop));
+    let text = said(&shop.output(&["drill"]));
+    assert!(text.contains("is NOT proven") && text.contains(row) && text.contains("=> Some(12)"), "{text}");
+}
+
+#[test]
+fn a_lost_table_fails_the_drill_with_its_name() {
+    let shop = shop();
+    lose_a_table(&shop);
+    let found = findings(&shop, &[]);
+    assert!(
+        found.contains(&"database \"shop\": table \"public\".\"stock\" is missing".to_owned()),
+        "{found:#?}"
+    );
+    assert!(!is_proven(&shop));
+}
+
+#[test]
+fn a_lost_file_fails_the_drill_with_its_name_and_upload() {
+    let shop = shop();
+    lose_a_file(&shop, "two");
+    for trees in [&[][..], &["--hash-trees"]] {
+        let found = findings(&shop, trees);
+        let missing =
+            "cross-check documents: 1 of 3 rows have no file, and allow_missing is 0: two, of upload 2";
+        assert!(found.contains(&missing.to_owned()), "{found:#?}");
+        assert!(found.iter().any(|finding| finding.starts_with("tree files has ")), "{found:#?}");
+    }
+    assert!(!is_proven(&shop));
+}
+
+#[test]
+fn what_is_damaged_is_named_and_a_proof_is_lost_with_it() {
+    let shop = shop();
+    assert!(shop.output(&["drill"]).status.success() && is_proven(&shop));
+    let file = shop.days()[0].path().join("trees/files/deep/er/file");
+    let before = filetime::FileTime::from_last_modification_time(&fs::metadata(&file).unwrap());
+    let mut content = fs::read(&file).unwrap();
+    content[1000] ^= 4;
+    fs::write(&file, content).unwrap();
+    filetime::set_file_mtime(&file, before).unwrap();
+    for trees in [&["latest"][..], &["--hash-trees"]] {
+        let found = findings(&shop, trees);
+        assert!(found.iter().any(|finding| finding.contains("trees/files/deep/er/file")), "{found:#?}");
+    }
+    assert!(!is_proven(&shop));
+    let archive = shop.days()[0].path().join("database/shop/rest.dump");
+    let mut content = fs::read(&archive).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 4;
+    fs::write(&archive, content).unwrap();
+    let found = findings(&shop, &[]);
+    assert!(found.iter().any(|finding| finding.contains("database/shop/rest.dump is damaged")), "{found:#?}");
+}
+
+#[test]
+fn what_keeps_a_drill_from_being_made_is_no_word_about_the_day() {
+    let shop = shop();
+    assert!(shop.output(&["drill"]).status.success());
+    let mut forger = Forger::of(&shop);
+    let manifest = forger.manifest.clone();
+    forger.manifest["database"]["server_version"] = json!(990_000);
+    forger.seal();
+    let output = shop.output(&["drill"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let error = "error: no PostgreSQL server programs of version 99 or newer are on this machine, only 15";
+    assert!(said(&output).contains(error), "{}", said(&output));
+    let mut forger = Forger::of(&shop);
+    forger.manifest = manifest;
+    // More than any disk has.
+    forger.manifest["trees"]["files"]["bytes"] = json!(u64::MAX / 4);
+    forger.seal();
+    let output = shop.output(&["drill"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let told = said(&output);
+    assert!(told.contains(" free; a drill of the day ") && told.contains(" for its trees"), "{told}");
+    assert!(told.contains("hint: name a place with room"), "{told}");
+    assert_eq!(scratch_of(&shop), [""; 0]);
+    assert!(is_proven(&shop), "nothing was learnt of the day");
+    let jobs = fs::read_dir(shop.path("state/shop/jobs")).unwrap().count();
+    assert_eq!(jobs, 4, "every drill is a job");
+}
+
+/// A drill that tells what it does.
+fn start(shop: &Shop) -> (Child, std::io::Lines<BufReader<std::process::ChildStderr>>) {
+    let mut command = shop.daykeep(&["drill"]);
+    let mut drill = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(drill.stderr.take().unwrap()).lines();
+    (drill, lines)
+}
+
+#[test]
+fn a_killed_drill_leaves_no_server_and_the_next_one_removes_the_rest() {
+    let shop = shop();
+    let moments = [
+        ("starting a scratch server", 0),
+        ("starting a scratch server", 150),
+        ("starting a scratch server", 500),
+        ("restoring the databases", 30),
+        ("restoring the databases", 300),
+        ("comparing what was restored", 0),
+    ];
+    for (moment, later) in moments {
+        let (mut drill, mut lines) = start(&shop);
+        let reached = lines.any(|line| line.unwrap().contains(moment));
+        assert!(reached, "{moment}");
+        std::thread::sleep(Duration::from_millis(later));
+        drill.kill().unwrap();
+        drill.wait().unwrap();
+        let left = scratch_of(&shop);
+        assert_eq!(left.len(), 1, "{moment}: what the last one left is removed, and this one's is there");
+        let limit = Instant::now() + Duration::from_secs(15);
+        while !processes_of(&left).is_empty() {
+            assert!(Instant::now() < limit, "{moment}: {:?}", processes_of(&left));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    assert!(!is_proven(&shop));
+    let output = shop.output(&["drill"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("removed what 1 killed drills had left"), "{}", said(&output));
+    assert_eq!(scratch_of(&shop), [""; 0]);
+    assert!(is_proven(&shop));
+}
+
+#[test]
+fn a_signal_stops_a_drill_which_removes_what_it_made() {
+    let shop = shop();
+    let (mut drill, mut lines) = start(&shop);
+    assert!(lines.any(|line| line.unwrap().contains("restoring the databases")));
+    let names = scratch_of(&shop);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(drill.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let told: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(drill.wait().unwrap().code(), Some(143), "{told:?}");
+    assert_eq!(processes_of(&names), [""; 0]);
+    assert_eq!(scratch_of(&shop), [""; 0]);
+    assert!(!is_proven(&shop));
+}
+
+#[test]
+fn two_drills_in_one_place_are_one_too_many() {
+    let shop = shop();
+    let (mut drill, mut lines) = start(&shop);
+    assert!(lines.any(|line| line.unwrap().contains("starting a scratch server")));
+    let output = shop.output(&["drill"]);
+    assert_eq!(output.status.code(), Some(11), "{}", said(&output));
+    assert!(said(&output).contains("is in use by another drill"), "{}", said(&output));
+    lines.for_each(drop);
+    assert!(drill.wait().unwrap().success());
+    assert!(is_proven(&shop));
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use crate::config::{self, Check};
 use crate::event::{Context, Event, Notices as _, Phase};
 use crate::journal::{End, JobKind, Journal};
+use crate::manifest::{TreeRecord, TreeSeal};
 use crate::postgres::ScratchDir;
 use crate::vault::{self, Day, ProofSeconds};
 use crate::verify;
@@ -124,6 +125,9 @@ async fn in_scratch(
         seal => seal?,
     };
     outcome.sealed = seal.is_some();
+    if let Some(seal) = &seal {
+        outcome.compare_trees(&day.manifest().trees, &seal.trees);
+    }
 
     let restoring = context.clock.monotonic();
     let loaded = database::load(request, day, scratch, step, &mut outcome).await?;
@@ -213,6 +217,24 @@ async fn look_over(
 }
 
 impl Outcome {
+    /// What was put into the trees when the day was sealed, with what the day says now. A verify that finds the manifest changed
+    /// believes neither; here both are told.
+    fn compare_trees(&mut self, trees: &BTreeMap<String, TreeRecord>, sealed: &BTreeMap<String, TreeSeal>) {
+        for (name, seal) in sealed {
+            let Some(tree) = trees.get(name) else {
+                self.findings.push(format!("tree {name} is missing"));
+                continue;
+            };
+            let is = TreeSeal { entries: tree.entries, files: tree.files, bytes: tree.bytes };
+            if is != *seal {
+                self.findings.push(format!(
+                    "tree {name} has {} names, {} files and {} bytes, and {}, {} and {} were recorded when the day was sealed",
+                    is.entries, is.files, is.bytes, seal.entries, seal.files, seal.bytes
+                ));
+            }
+        }
+    }
+
     fn tell_damages(&mut self, report: &verify::Report) {
         for damage in &report.damages {
             let sentence = format!("{}: {}; {}", verify::shown(&damage.file), damage.problem, damage.means);
