@@ -25,22 +25,31 @@ use support::repository::{NAME, Repository};
 use support::restored::{Kept, said};
 use support::state::State;
 
-/// So many kills at random moments.
-const KILLS: usize = 100;
+/// So many kills at random moments, with the guard and without it.
+const KILLS: usize = 50;
 /// A scheduler with nothing to do.
 const IDLE: [&str; 6] = ["--agent-ms", "10", "--files", "2", "--poll-ms", "50"];
 
 #[test]
-fn killed_at_100_moments_it_is_the_day_or_what_was_before() {
+fn killed_at_50_moments_it_is_the_day_or_what_was_before() {
+    at_random_moments(1, false);
+}
+
+#[test]
+fn killed_with_its_guard_at_50_moments_it_is_the_day_or_what_was_before() {
+    at_random_moments(4, true);
+}
+
+fn at_random_moments(stream: u64, with_guard: bool) {
     let world = World::new();
-    let mut random = Random::seeded(1);
+    let mut random = Random::seeded(stream);
     let mut steps: BTreeMap<String, usize> = BTreeMap::new();
     let mut phases: BTreeMap<String, usize> = BTreeMap::new();
     let whole = world.time_of_a_restore();
     for number in 0..KILLS {
         let mut restore = world.start();
         std::thread::sleep(random.part_of(whole));
-        world.kill(&mut restore, random.is_even());
+        world.kill(&mut restore, with_guard);
         *steps.entry(world.last_step()).or_insert(0) += 1;
         *phases.entry(world.phase().unwrap_or_else(|| "none".to_owned())).or_insert(0) += 1;
         world.recover(&format!("kill {number}"), &mut random);

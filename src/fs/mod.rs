@@ -111,15 +111,20 @@ pub fn create_new(path: &Path) -> Result<fs::File, Error> {
 /// # Errors
 /// Writing, flushing or renaming failed; what was at `path` is still there.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let parent = parent_of(path);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = parent.join(format!(".{name}.new"));
+    let aside = aside_of(path);
     let written = write_flushed(&aside, bytes).and_then(|()| rename_durable(&aside, path));
     if written.is_err() {
         // The error that matters is the first one; the name beside is written over by the next try.
         let _ = fs::remove_file(&aside);
     }
     written
+}
+
+/// Where [`write_durable`] writes what is to have the name `path`. Killed before its rename it leaves that, which the next one writes over.
+#[must_use]
+pub fn aside_of(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    parent_of(path).join(format!(".{name}.new"))
 }
 
 fn write_flushed(path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use crate::event::{Context, Notices as _};
 use crate::fs;
 use crate::journal::{self, PendingRestore, RestorePhase, restore_record};
 use crate::restore::trees::Placed;
-use crate::restore::{Choice, Error, Request};
+use crate::restore::{Choice, Error, Request, trees};
 use crate::vault::{self, Day, Locked, Vault};
 
 /// The version of the record's form.
@@ -86,12 +86,16 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes it, at once or not at all.
     pub(super) fn take(state_dir: &Path, repository: &str) -> Result<Self, Error> {
-        let path = restore_record(state_dir, repository).with_extension("lock");
+        let record = restore_record(state_dir, repository);
+        let path = record.with_extension("lock");
         fs::create_dir_durable(fs::parent_of(&path))?;
-        match fs::lock_file(&path)? {
-            Some(file) => Ok(Self { _file: file }),
-            None => Err(Error::Locked { repository: repository.to_owned() }),
-        }
+        let Some(file) = fs::lock_file(&path)? else {
+            return Err(Error::Locked { repository: repository.to_owned() });
+        };
+        // What a writer left that was killed before its rename: it may hold what the record holds.
+        fs::remove_file(&fs::aside_of(&record))?;
+        trees::sweep(fs::parent_of(&record))?;
+        Ok(Self { _file: file })
     }
 }
 

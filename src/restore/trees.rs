@@ -16,6 +16,9 @@ use crate::restore::{Chosen, Error, Request, Space, TreePlan};
 use crate::tree::restore::{self as files, Plan, Source, Wish};
 use crate::vault::{Day, Overlap, overlap};
 
+/// Plans that are only looked at are in a directory of this name, with the number of the process.
+const LOOK: &str = "restore-look-";
+
 /// A tree, or a part of one, that is restored where it was.
 #[derive(Debug, Clone)]
 pub(super) struct Piece {
@@ -72,13 +75,24 @@ pub(super) fn source(day: &Day, tree: &str) -> Source {
 
 /// Looks at the trees and changes nothing.
 pub(super) async fn look(request: &Request, pieces: &[Piece], context: &Context) -> Result<Seen, Error> {
-    let own = format!("restore-look-{}", std::process::id());
+    let own = format!("{LOOK}{}", std::process::id());
     let home = request.state_dir.join(&request.repository.name).join(own);
     let seen = look_at_each(request, pieces, &home, context).await;
     if fs::exists(&home)? {
         fs::remove_tree(&home, 1, &|_| true)?;
     }
     seen
+}
+
+/// Removes the plans of those who died looking.
+pub(super) fn sweep(directory: &Path) -> Result<(), Error> {
+    for name in fs::names_in(directory)? {
+        let Some(process) = name.to_str().and_then(|name| name.strip_prefix(LOOK)) else { continue };
+        if !fs::exists(&Path::new("/proc").join(process))? {
+            fs::remove_tree(&directory.join(&name), 1, &|_| true)?;
+        }
+    }
+    Ok(())
 }
 
 async fn look_at_each(

@@ -151,7 +151,7 @@ impl Kept {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        let stays = ["jobs", "hold.lock", "guard.lock", "restore.lock", "schedule.json"];
+        let stays = ["jobs", "hold.lock", "guard.lock", "restore.lock", "schedule.json", ".hold.json.new"];
         names.retain(|name| !stays.contains(&name.as_str()));
         assert!(names.is_empty(), "records are left: {names:?}");
         assert_eq!(self.repository.guards(), Vec::<i32>::new(), "guards are left");
