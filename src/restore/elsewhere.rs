@@ -54,6 +54,7 @@ pub(super) async fn restore(
         elsewhere: placed,
         checks: Vec::new(),
         failed_check: None,
+        unpacking: 0,
         seconds: context.clock.monotonic().saturating_sub(begun).as_secs_f64(),
     })))
 }

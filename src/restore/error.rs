@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::database::restore::RestoreError as DatabaseError;
 use crate::journal::{End, PendingRestore};
 use crate::tree::restore as files;
-use crate::{crosscheck, database, fs, hold, journal, tree, vault, verify};
+use crate::{crosscheck, database, fs, hold, journal, reunpack, tree, vault, verify};
 
 /// A restore failed. Unless it is [`Error::HalfWay`] or [`Error::CheckFailed`], nothing that was there has changed, or everything has.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +153,9 @@ pub enum Error {
     /// A cross-check that is not passed over.
     #[error(transparent)]
     Check(#[from] crosscheck::Error),
+    /// What gold alone does not bring back.
+    #[error(transparent)]
+    Reunpack(#[from] reunpack::Error),
     /// The vault.
     #[error(transparent)]
     Vault(#[from] vault::Error),
@@ -205,7 +208,8 @@ impl Error {
             | Self::Files(files::Error::Cancelled)
             | Self::Tree(tree::Error::Cancelled)
             | Self::Verify(verify::Error::Cancelled)
-            | Self::Check(crosscheck::Error::Cancelled) => Self::Cancelled,
+            | Self::Check(crosscheck::Error::Cancelled)
+            | Self::Reunpack(reunpack::Error::Cancelled) => Self::Cancelled,
             other => other,
         }
     }

@@ -44,6 +44,7 @@ mod steps;
 mod still;
 mod switch;
 mod trees;
+mod unpack;
 
 use crate::event::{Context, Notices as _, Phase};
 use crate::hold;
@@ -149,6 +150,11 @@ async fn in_place(
     durable.advance(RestorePhase::Checking).map_err(half_way)?;
     job.step(Phase::CrossCheck).map_err(half_way)?;
     let (checks, failed_check) = checked(request, how, &found, &durable, calm).await?;
+    let unpacking = if found.chosen.is_a_piece() {
+        0
+    } else {
+        unpack::queue(&request.repository, calm).await.map_err(half_way)?
+    };
 
     job.step(Phase::Release).map_err(half_way)?;
     let started = still.release(how.start).await.map_err(|error| half_way(error.into()))?;
@@ -162,6 +168,7 @@ async fn in_place(
         elsewhere: Vec::new(),
         checks,
         failed_check,
+        unpacking,
         seconds: context.clock.monotonic().saturating_sub(begun).as_secs_f64(),
     })))
 }

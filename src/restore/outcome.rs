@@ -82,6 +82,8 @@ pub struct Restored {
     pub checks: Vec<CheckRecord>,
     /// Why a cross-check failed that was passed over.
     pub failed_check: Option<String>,
+    /// How many uploads FOSSology will unpack again, because the day has their gold alone.
+    pub unpacking: u64,
     /// From the beginning to the end, but for the time in which somebody was asked.
     pub seconds: f64,
 }
