@@ -9,7 +9,8 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use support::page::{Page, Played};
+use support::postgres::check;
 use support::repository::Repository;
 use support::scheduler::DATABASE;
 
@@ -142,12 +144,50 @@ impl Machine {
         });
     }
 
+    /// Everything that the server has, roles too, in an order that does not depend on where rows lie.
+    fn everything_in_the_server(&self) -> Vec<String> {
+        let dump = check(&mut self.repository.fossology.server.client("pg_dumpall"), "pg_dumpall");
+        let dump = String::from_utf8(dump).expect("UTF-8");
+        let mut lines: Vec<String> = dump
+            .lines()
+            .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    fn trees(&self) -> Vec<Entry> {
+        let fossology = &self.repository.fossology;
+        let mut entries = self::entries(&fossology.repository());
+        entries.extend(self::entries(&fossology.sysconf()));
+        entries
+    }
+
     fn assert_every_job_ends_well(&self) {
         let left = "SELECT count(*) FROM jobqueue WHERE jq_endtime IS NULL";
         self.repository.fossology.wait_for(left, "0");
         let bits = self.psql("SELECT DISTINCT jq_end_bits FROM jobqueue");
         assert_eq!(bits, "1", "{}", self.repository.fossology.log());
     }
+}
+
+/// A name of a tree: path, mode, owner, time, content.
+type Entry = (PathBuf, u32, u32, (i64, i64), Option<Vec<u8>>);
+
+/// Everything below a directory, itself too.
+fn entries(root: &Path) -> Vec<Entry> {
+    let (mut found, mut open) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(path) = open.pop() {
+        let is = fs::symlink_metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let content = is.is_file().then(|| fs::read(&path).unwrap());
+        if is.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        found.push((path, is.mode(), is.uid(), (is.mtime(), is.mtime_nsec()), content));
+    }
+    found.sort();
+    found
 }
 
 #[test]
@@ -185,4 +225,106 @@ fn the_plug_is_pulled_in_the_midst_of_a_job() {
     let counts: Vec<&str> = counts.split(' ').collect();
     assert_eq!([counts[0], counts[3]], ["6", "6"], "the others are whole: {counts:?}");
     assert!(counts[1] < "6" && counts[2] < "6", "and these are not: {counts:?}");
+}
+
+/// What is not FOSSology's own, so that roles, rights and settings are seen to come back.
+const ROLES: &str = "
+    CREATE ROLE fossy LOGIN PASSWORD 'fossy' CONNECTION LIMIT 40; CREATE ROLE auditor; GRANT auditor TO fossy;
+    ALTER TABLE pfile OWNER TO fossy; GRANT SELECT ON upload TO auditor; ALTER ROLE fossy SET work_mem = '8MB';
+    ALTER DATABASE fossology SET statement_timeout = '10min'; CREATE DATABASE reports OWNER fossy;
+    COMMENT ON TABLE upload IS 'what was uploaded'";
+
+#[test]
+fn everything_is_lost() {
+    let mut machine = Machine::new(&QUICK, "");
+    machine.psql(ROLES);
+    let (rows, trees) = (machine.everything_in_the_server(), machine.trees());
+    let day = machine.repository.run();
+    machine.repository.fossology.queue("ununpack", 1);
+    machine.assert_every_job_ends_well();
+    assert_ne!(machine.everything_in_the_server(), rows, "what comes after the day is seen to be lost");
+
+    machine.pull_the_plug();
+    let repository = &mut machine.repository;
+    repository.fossology.server.lose();
+    for gone in [repository.fossology.repository(), repository.fossology.sysconf(), repository.path("state")]
+    {
+        fs::remove_dir_all(gone).unwrap();
+    }
+    fs::remove_file(repository.config_file()).unwrap();
+
+    let (vault, state) = (repository.path("vault"), repository.path("state"));
+    let told = machine.follow("everything-lost.md", &[("VAULT", vault), ("STATE", state)]);
+    assert!(told.contains(&day), "{told}");
+    assert_eq!(machine.everything_in_the_server(), rows);
+    assert_eq!(machine.trees(), trees);
+    machine.repository.assert_dispatching();
+    assert_eq!(machine.repository.list().len(), 2, "and the next day is kept");
+    machine.repository.look_again();
+}
+
+#[test]
+fn the_database_is_blown_away() {
+    let mut machine = Machine::new(&QUICK, "");
+    machine.psql(ROLES);
+    let rows = machine.everything_in_the_server();
+    machine.repository.run();
+    machine.repository.fossology.queue("ununpack", 1);
+    machine.assert_every_job_ends_well();
+    let trees = machine.trees();
+
+    // The scheduler is still there, and finds no server any more.
+    machine.repository.fossology.server.lose();
+    machine.follow("database-lost.md", &[]);
+    assert_eq!(machine.everything_in_the_server(), rows);
+    assert_eq!(machine.trees(), trees, "files that came after the day stay");
+    machine.repository.assert_dispatching();
+}
+
+#[test]
+fn an_agent_and_its_storage_are_lost() {
+    let flags = ["--hosts", "localhost,agent2", "--agent-ms", "40", "--poll-ms", "50", "--reset"];
+    let mut machine = Machine::new(&flags, "hosts = [\"localhost\", \"agent2\"]");
+    machine.repository.run();
+    let repository = &machine.repository;
+    let fossology = &repository.fossology;
+    fossology.queue("ununpack", 1);
+    machine.assert_every_job_ends_well();
+    let storage = fossology.repository().join("agent2");
+    let gold = "SELECT lower(pfile_sha1) FROM upload JOIN pfile ON pfile_pk = pfile_fk WHERE upload_pk = 5";
+    assert!(
+        machine.psql(gold).as_str() < "8",
+        "the gold of the upload that came after the day is not on the lost host"
+    );
+    let of_the_day = "SELECT count(*) FROM pfile WHERE lower(pfile_sha1) >= '8'";
+    assert!(machine.psql(of_the_day).parse::<u32>().unwrap() > 5, "the lost host had files");
+    let (names, rows) = (contents(&fossology.repository()), rows_of_files(&machine));
+
+    // One of its agents was at work.
+    fossology.stop();
+    fossology.set_flags(&["--hosts", "localhost,agent2", "--agent-ms", "2000", "--poll-ms", "50", "--reset"]);
+    fossology.start();
+    fossology.queue("sleeper", 1);
+    fossology.wait_for_agents(1);
+    for agent in fossology.agents() {
+        let _ = killpg(Pid::from_raw(agent), Signal::SIGKILL);
+    }
+    fs::remove_dir_all(&storage).unwrap();
+
+    let told = machine.follow("agent-lost.md", &[]);
+    assert!(told.contains("upload 5: job "), "what came after the day is unpacked again: {told}");
+    assert_eq!(contents(&machine.repository.fossology.repository()), names);
+    assert_eq!(rows_of_files(&machine), rows);
+    machine.repository.assert_dispatching();
+}
+
+/// The rows of the tree and of the files.
+fn rows_of_files(machine: &Machine) -> String {
+    machine.psql("SELECT * FROM uploadtree ORDER BY 1; SELECT * FROM pfile ORDER BY 1")
+}
+
+/// Files and what is in them.
+fn contents(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = entries(root).into_iter().filter_map(|(path, .., content)| Some((path, content?)));
+    files.collect()
 }

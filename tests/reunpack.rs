@@ -268,3 +268,39 @@ fn a_day_records_the_jobs_that_were_unfinished() {
         shown[at..].lines().skip(2).map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[1][1..4], ["nomos", "running", "2"], "{shown}");
 }
+
+#[test]
+fn a_day_of_gold_alone_brings_everything_back() {
+    let mut repository = Repository::new(&QUICK, "");
+    repository.keep_gold_only();
+    repository.fossology.stop();
+    let jobs = [1, 3].map(|upload| repository.fossology.queue_for(upload, "nomos"));
+    let files = repository.fossology.repository().join("localhost/files");
+    let (before, kept) = (files_below(&files), rows(&repository));
+    let day = repository.run();
+    let kept_tree = repository.days_dir().join(&day).join("trees/repository");
+    assert!(!kept_tree.join("localhost/files").exists() && kept_tree.join("localhost/gold").exists());
+
+    repository.fossology.server.lose();
+    fs::remove_dir_all(repository.fossology.repository()).unwrap();
+    repository.fossology.server.init(&[]);
+    repository.fossology.server.run();
+    let output = repository.daykeep(&["restore", "latest", "--yes", "--start"]).output().unwrap();
+    assert!(output.status.success(), "{}", repository.told(&output));
+
+    let fossology = &repository.fossology;
+    fossology.wait_for("SELECT count(*) FROM jobqueue WHERE jq_endtime IS NULL", "0");
+    let names: Vec<String> = files_below(&files).into_keys().collect();
+    assert_eq!(names, before.into_keys().collect::<Vec<_>>());
+    assert_eq!(rows(&repository), kept);
+    for job in jobs {
+        let order = format!(
+            "SELECT waiter.jq_end_bits, waiter.jq_starttime >= unpack.jq_endtime FROM jobdepends
+             JOIN jobqueue waiter ON waiter.jq_pk = jdep_jq_fk JOIN jobqueue unpack ON unpack.jq_pk = jdep_jq_depends_fk
+             WHERE waiter.jq_pk = {job}"
+        );
+        assert_eq!(psql(&repository, &order), "1|t", "{}", fossology.log());
+    }
+    assert_eq!(psql(&repository, "SELECT count(*) FROM job WHERE job_name = 'reunpack'"), "4");
+    assert_eq!(repository.json(&["reunpack", "--plan", "--json"])["plan"]["missing_files"], 0);
+}
