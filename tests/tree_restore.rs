@@ -16,16 +16,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use daykeep::clock::SystemClock;
-use daykeep::config::Tree;
+use daykeep::config::{Filter, Tree};
 use daykeep::event::{Context, Event, Recording};
 use daykeep::manifest::{FileRecord, RecordReader, RecordWriter, Released, Still};
-use daykeep::tree::restore::{Built, Elsewhere, Error, Plan, Source, Wish, compare, elsewhere, plan};
+use daykeep::tree::restore::{Built, Elsewhere, Error, Plan, RootIs, Source, Wish, compare, elsewhere, plan};
 use daykeep::tree::{Job, warm};
+
+#[path = "support/programs.rs"]
+mod programs;
+
+use programs::example;
 
 struct Witness;
 impl Still for Witness {}
@@ -157,7 +163,7 @@ impl Bench {
     fn assert_nothing_is_left(&self) {
         let left = run("find", &[self.dir.path().as_os_str().as_bytes(), b"-name", b".daykeep-restore*"]);
         assert_eq!(left, "");
-        assert!(!self.path("state/restore/files").exists());
+        assert!(!self.path("state/restore/files/summary.json").exists(), "there is no plan any more");
     }
 }
 
@@ -426,4 +432,392 @@ fn whatever_the_tree_has_become_it_is_the_day_again_and_then_what_it_was() {
         }
         bench.assert_nothing_is_left();
     }
+}
+
+// --- killed ---------------------------------------------------------------------------------------------------------------
+
+impl Bench {
+    fn driver(&self, verb: &str) -> Command {
+        let mut driver = Command::new(example("tree_restore_driver"));
+        driver.arg(self.dir.path()).arg(verb);
+        driver
+    }
+
+    fn drive(&self, verb: &str) {
+        let output = self.driver(verb).output().unwrap();
+        assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The driver under strace, which kills it before the call with this number.
+    fn drive_until(&self, verb: &str, call: &str, number: u64) -> bool {
+        let driver = self.driver(verb);
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o", "/dev/null", &format!("--trace={call}")]);
+        strace.arg(format!("--inject={call}:signal=SIGKILL:when={number}"));
+        let status = strace.arg(driver.get_program()).args(driver.get_args()).status().unwrap();
+        assert!(status.success() || status.signal() == Some(9), "{verb}: {status}");
+        status.signal() == Some(9)
+    }
+
+    /// What a killed restore left is finished, forward or back; forward it is taken back after that.
+    fn settle(&self, forward: bool, before: &Snapshot, when: &str) {
+        if forward {
+            self.drive("forward");
+            self.assert_is_the_day();
+        }
+        self.drive("back");
+        assert_same(before, &snapshot(self.live()), when);
+        self.assert_nothing_is_left();
+    }
+}
+
+/// A day, and a tree that differs from it in every way.
+fn stirred(seed: u64) -> (Bench, Dice) {
+    let mut dice = Dice(seed);
+    let bench = Bench::new();
+    bench.sh(ALL_KINDS);
+    stir(bench.live(), &mut dice, 60);
+    bench.sh("mkdir -p many; for i in {1..70}; do echo $i > many/$i; done; mkdir -p sub/sub; echo 1 > sub/sub/1; echo 2 > sub/2");
+    bench.keep();
+    stir(bench.live(), &mut dice, 40);
+    bench.sh("rm -rf sub; for i in {1..20}; do echo new > many/$i; done; rm many/5*; mkdir more; touch more/{1..9}");
+    (bench, dice)
+}
+
+#[test]
+fn killed_before_every_rename_and_link_it_goes_forward_and_back() {
+    let (bench, _) = stirred(11);
+    let before = snapshot(bench.live());
+    let mut kills = 0;
+    for call in ["renameat2", "rename", "renameat", "linkat", "syncfs", "fsync"] {
+        for number in 1.. {
+            // Renames in the middle are all alike.
+            if call == "renameat2" && number > 12 && number % 9 != 0 {
+                continue;
+            }
+            if !bench.drive_until("forward", call, number) {
+                bench.settle(true, &before, "not killed");
+                break;
+            }
+            kills += 1;
+            let when = format!("killed before {call} {number}");
+            // The way back is killed too, somewhere else.
+            bench.drive_until("back", call, number / 2 + 1);
+            bench.settle(number % 2 == 0, &before, &when);
+        }
+    }
+    assert!(kills > 25, "only {kills} kills");
+}
+
+#[test]
+fn killed_at_100_random_moments_it_goes_forward_and_back() {
+    let seed = std::env::var("DAYKEEP_TREE_SEED").map_or(21, |text| text.parse().unwrap());
+    let (bench, mut dice) = stirred(seed);
+    let before = snapshot(bench.live());
+    // Built when it is asked for first.
+    bench.driver("none");
+    let begun = std::time::Instant::now();
+    bench.drive("forward");
+    let whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
+    bench.settle(false, &before, "not killed");
+    let (mut killed, mut number) = (0, 0);
+    while killed < 100 || number % 4 != 0 {
+        let verbs: &[&str] = if number % 3 == 0 { &["forward", "back"] } else { &["forward", "forward"] };
+        for verb in verbs {
+            let mut run = bench.driver(verb).spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_micros(dice.roll(whole * 3 / 4)));
+            let _ = run.kill();
+            killed += u64::from(run.wait().unwrap().signal() == Some(9));
+        }
+        if number % 4 == 3 {
+            let forward = dice.roll(2) == 0;
+            bench.settle(forward, &before, &format!("kill {number}, DAYKEEP_TREE_SEED={seed}"));
+        }
+        number += 1;
+        assert!(number < 300, "only {killed} kills");
+    }
+    bench.drive("forward");
+    bench.drive("confirm");
+    bench.assert_is_the_day();
+    bench.assert_nothing_is_left();
+}
+
+// --- what stays, and what is refused --------------------------------------------------------------------------------------
+
+#[test]
+fn excluded_names_stay_whatever_the_day_has() {
+    let mut bench = Bench::new();
+    bench.sh("mkdir -p keep a; echo 1 > a/f; echo 1 > a/x.log; echo 2 > keep/me");
+    bench.keep();
+    let rule = |pattern: &str| Filter { include: false, pattern: pattern.to_owned() };
+    bench.tree.filters = vec![rule("*.log"), rule("/cache/")];
+    bench.sh("rm -r keep a/f; echo mine > a/x.log; mkdir -p cache new/deep; echo c > cache/c; echo l > new/deep/y.log; echo z > new/z");
+    let before = snapshot(bench.live());
+    let plan = bench.plan();
+    let totals = plan.summary().totals;
+    assert_eq!((totals.create, totals.create_directories, totals.remove, totals.stay), (2, 1, 1, 3));
+    plan.stage(&bench.context).unwrap();
+    plan.execute(&bench.context).unwrap();
+    let found = run("find", &[bench.live().as_os_str().as_bytes(), b"-printf", b"%P "]);
+    let mut found: Vec<_> = found.split_whitespace().collect();
+    found.sort_unstable();
+    let expected = "a a/f a/x.log cache cache/c keep keep/me new new/deep new/deep/y.log";
+    assert_eq!(found, expected.split(' ').collect::<Vec<_>>());
+    assert_eq!(fs::read_to_string(bench.live().join("a/x.log")).unwrap(), "mine\n");
+    let left = compare(&bench.source(), &bench.tree, 2, &bench.context).unwrap();
+    assert_eq!(left.first, [], "what stays is passed by");
+    plan.back(&bench.context).unwrap();
+    plan.discard(&bench.context).unwrap();
+    assert_same(&before, &snapshot(bench.live()), "taken back");
+}
+
+#[test]
+fn one_path_is_restored_and_nothing_beside_it() {
+    for (path, expected) in [
+        ("a/b", "a a/b a/b/1 a/b/2 a/new"),
+        ("a/b/1", "a a/b a/b/1 a/b/new a/new"),
+        ("c/d/e", "a a/b a/b/new a/new c c/d c/d/e"),
+    ] {
+        let bench = Bench::new();
+        bench.sh("mkdir -p a/b c/d; echo 1 > a/b/1; echo 2 > a/b/2; echo 3 > c/d/e; echo 4 > c/f; touch -d 2001-01-01 a c c/d");
+        bench.keep();
+        bench.sh("rm -r a/b/[12] c; echo x > a/b/new; echo x > a/new");
+        let before = snapshot(bench.live());
+        let wish = Wish { path: Some(path.as_bytes().to_vec()), ..bench.wish() };
+        let restore = plan(&wish, &bench.context).unwrap();
+        restore.stage(&bench.context).unwrap();
+        restore.execute(&bench.context).unwrap();
+        let after = snapshot(bench.live());
+        let names: Vec<_> =
+            after.keys().map(|path| path.to_str().unwrap()).filter(|path| !path.is_empty()).collect();
+        assert_eq!(names.join(" "), expected, "{path}");
+        let day = snapshot(&bench.source().tree_dir);
+        let without_inode = |text: &str| text.split(" inode ").next().unwrap().to_owned();
+        assert_eq!(without_inode(&after[Path::new(path)]), without_inode(&day[Path::new(path)]));
+        if path != "c/d/e" {
+            assert_eq!(after[Path::new("a")], before[Path::new("a")], "what leads there keeps its times");
+        }
+        restore.back(&bench.context).unwrap();
+        restore.discard(&bench.context).unwrap();
+        assert_same(&before, &snapshot(bench.live()), path);
+    }
+    let bench = Bench::new();
+    bench.sh("mkdir a; echo 1 > a/1");
+    bench.keep();
+    let wish = |path: &str| Wish { path: Some(path.as_bytes().to_vec()), ..bench.wish() };
+    assert!(matches!(plan(&wish("a/2"), &bench.context), Err(Error::NotInDay { .. })));
+    bench.sh("rm -r a; ln -s /etc a");
+    let error = plan(&wish("a/1"), &bench.context).unwrap_err().to_string();
+    assert!(
+        error.ends_with("live/a is no directory: move it away, or restore the directory that it is in"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_missing_root_comes_back_with_the_directories_above_it() {
+    let mut bench = Bench::new();
+    bench.sh(ALL_KINDS);
+    bench.keep();
+    bench.tree.path = bench.path("far/away/root");
+    let restore = bench.plan();
+    assert_eq!(restore.summary().checks.root, RootIs::Missing);
+    assert!(restore.summary().checks.problems.is_empty());
+    assert!(!bench.path("far").exists(), "a plan changes nothing");
+    restore.stage(&bench.context).unwrap();
+    assert!(!bench.live().exists());
+    restore.execute(&bench.context).unwrap();
+    bench.assert_is_the_day();
+    restore.back(&bench.context).unwrap();
+    restore.discard(&bench.context).unwrap();
+    assert!(!bench.path("far").exists());
+    let restore = bench.plan();
+    restore.stage(&bench.context).unwrap();
+    restore.execute(&bench.context).unwrap();
+    restore.drop_aside(&bench.context).unwrap();
+    bench.assert_is_the_day();
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_damaged_day_is_found_before_anything_is_changed() {
+    let bench = Bench::new();
+    bench.sh("echo one > a; echo two > b");
+    bench.keep();
+    bench.sh("echo 1 > a; rm b; echo new > c");
+    sh(&bench.source().tree_dir, "echo tvo > b");
+    let before = snapshot(bench.live());
+    let restore = bench.plan();
+    let error = restore.stage(&bench.context).unwrap_err().to_string();
+    assert!(
+        error.contains("day/trees/files/b in the day is damaged: its content is not what was recorded"),
+        "{error}"
+    );
+    let error = restore.execute(&bench.context).unwrap_err().to_string();
+    assert!(error.ends_with("live is planned and cannot be switched now"), "{error}");
+    restore.discard(&bench.context).unwrap();
+    assert_same(&before, &snapshot(bench.live()), "discarded");
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn somebody_elses_changes_are_told_and_never_lost() {
+    let bench = Bench::new();
+    bench.sh("echo one > a; echo two > b; echo three > c");
+    bench.keep();
+    bench.sh("echo 1 > a; rm b; echo more > d");
+    let before = snapshot(bench.live());
+    let restore = bench.plan();
+    restore.stage(&bench.context).unwrap();
+    bench.sh("echo somebody > b");
+    let error = restore.execute(&bench.context).unwrap_err().to_string();
+    assert!(error.contains("live/b was changed by somebody else since the restore was planned"), "{error}");
+    assert!(matches!(plan(&bench.wish(), &bench.context), Err(Error::Unfinished { .. })));
+    bench.sh("rm b");
+    restore.execute(&bench.context).unwrap();
+    // The repository went on before it was taken back.
+    bench.sh("echo other > x; mv x a; echo written >> b; echo again > d");
+    let error = Plan::open(&bench.wish().directory, 1).unwrap().unwrap().discard(&bench.context).unwrap_err();
+    assert!(error.to_string().ends_with("live is switched and cannot be discarded now"), "{error}");
+    restore.back(&bench.context).unwrap();
+    restore.discard(&bench.context).unwrap();
+    assert_same(&before, &snapshot(bench.live()), "taken back");
+}
+
+#[test]
+fn a_directory_that_another_restore_keeps_things_in_is_no_part_of_a_tree() {
+    let bench = Bench::new();
+    bench.sh("mkdir a; echo 1 > a/1");
+    bench.keep();
+    bench.sh("mkdir -p a/.daykeep-restore-9-inner/0; echo x > a/.daykeep-restore-9-inner/0/0; echo 2 > a/1");
+    let restore = bench.plan();
+    restore.stage(&bench.context).unwrap();
+    restore.execute(&bench.context).unwrap();
+    assert!(bench.live().join("a/.daykeep-restore-9-inner/0/0").exists());
+    assert_eq!(compare(&bench.source(), &bench.tree, 1, &bench.context).unwrap().total, 0);
+}
+
+// --- file systems ---------------------------------------------------------------------------------------------------------
+
+/// A file system mounted for a test, unmounted at its end.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// None: this process may not mount.
+    fn tmpfs(at: &Path, options: &str) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        let mounted = is_root()
+            && mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap().success();
+        if !mounted {
+            eprintln!("SKIPPED: file systems can only be mounted by root");
+        }
+        mounted.then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_root_that_is_a_mount_point_is_restored_from_within() {
+    let bench = Bench::new();
+    let Some(_mounted) = Mounted::tmpfs(bench.live(), "size=32m,mode=0755") else { return };
+    bench.sh("mkdir -p a/b; echo 1 > a/b/1; echo 2 > a/2; mkfifo p; ln a/2 two; touch -d 2001-02-03 a . ");
+    bench.keep();
+    bench.sh("rm -r a/b; echo 3 > a/2; mkdir -p new/x; echo 4 > new/x/4; touch -d 2002-02-02 .");
+    let before = snapshot(bench.live());
+    let restore = bench.plan();
+    let summary = restore.summary();
+    assert!(summary.inside && summary.checks.mount_point, "{summary:?}");
+    restore.stage(&bench.context).unwrap();
+    restore.execute(&bench.context).unwrap();
+    assert_eq!(compare(&bench.source(), &bench.tree, 2, &bench.context).unwrap().first, []);
+    restore.back(&bench.context).unwrap();
+    restore.discard(&bench.context).unwrap();
+    assert_same(&before, &snapshot(bench.live()), "taken back");
+    let restore = bench.plan();
+    restore.stage(&bench.context).unwrap();
+    restore.execute(&bench.context).unwrap();
+    restore.drop_aside(&bench.context).unwrap();
+    bench.assert_is_the_day();
+    bench.assert_nothing_is_left();
+    // Empty, as after the disk was replaced.
+    bench.sh("rm -rf -- * ; chmod 700 .");
+    let restore = bench.plan();
+    assert_eq!(restore.summary().checks.root, RootIs::Empty);
+    restore.stage(&bench.context).unwrap();
+    restore.execute(&bench.context).unwrap();
+    restore.drop_aside(&bench.context).unwrap();
+    bench.assert_is_the_day();
+}
+
+#[test]
+fn what_is_mounted_in_the_tree_stays() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p m gone/m2; echo 1 > a");
+    bench.keep();
+    bench.sh("echo 2 > a; mkdir -p extra/m3");
+    let Some(_one) = Mounted::tmpfs(&bench.live().join("m"), "size=1m") else { return };
+    let Some(_two) = Mounted::tmpfs(&bench.live().join("extra/m3"), "size=1m") else { return };
+    bench.sh("echo in > m/in; echo in > extra/m3/in; echo x > extra/x");
+    let restore = bench.plan();
+    let mounts = &restore.summary().checks.mounts;
+    assert_eq!(mounts, &[bench.live().join("extra/m3"), bench.live().join("m")]);
+    restore.stage(&bench.context).unwrap();
+    restore.execute(&bench.context).unwrap();
+    restore.drop_aside(&bench.context).unwrap();
+    bench.sh("test $(cat m/in extra/m3/in a | tr -d '\\n') = inin1; test ! -e extra/x");
+}
+
+#[test]
+fn a_full_disk_while_staging_leaves_the_tree_as_it_is() {
+    let mut bench = Bench::new();
+    bench.sh("head -c 3000000 /dev/urandom > big; echo 1 > a");
+    bench.keep();
+    let place = bench.path("small");
+    fs::create_dir(&place).unwrap();
+    let Some(_mounted) = Mounted::tmpfs(&place, "size=2m") else { return };
+    bench.tree.path = place.join("root");
+    fs::create_dir(bench.live()).unwrap();
+    bench.sh("echo 2 > a; echo x > x");
+    let before = snapshot(bench.live());
+    let restore = bench.plan();
+    let problems = &restore.summary().checks.problems;
+    assert!(problems.iter().any(|text| text.contains("bytes are to be staged beside")), "{problems:?}");
+    let error = restore.stage(&bench.context).unwrap_err().to_string();
+    assert!(error.starts_with("cannot copy"), "{error}");
+    assert_same(&before, &snapshot(bench.live()), "not staged");
+    restore.discard(&bench.context).unwrap();
+    assert_same(&before, &snapshot(bench.live()), "discarded");
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_immutable_is_told_before_anything_is_changed() {
+    let bench = Bench::new();
+    bench.sh("echo 1 > a; echo 1 > b");
+    bench.keep();
+    bench.sh("echo 2 > a");
+    let chattr =
+        |flag: &str| Command::new("chattr").arg(flag).arg(bench.live().join("a")).status().unwrap().success();
+    if !is_root() || !chattr("+i") {
+        eprintln!("SKIPPED: chattr +i is for root, on a file system that has it");
+        return;
+    }
+    let restore = bench.plan();
+    let problems = restore.summary().checks.problems.join("\n");
+    let staged = restore.stage(&bench.context);
+    let switched = restore.execute(&bench.context);
+    let back = restore.back(&bench.context);
+    chattr("-i");
+    assert!(problems.contains("live/a is immutable or append-only: `chattr -ia"), "{problems}");
+    staged.unwrap();
+    let error = switched.unwrap_err();
+    assert!(error.to_string().ends_with("live/a"), "{error}");
+    back.unwrap();
+    restore.discard(&bench.context).unwrap();
+    assert_eq!(fs::read_to_string(bench.live().join("a")).unwrap(), "2\n");
 }

@@ -190,7 +190,7 @@ impl Plan {
 pub fn plan(wish: &Wish, context: &Context) -> Result<Plan, Error> {
     if let Some(old) = Plan::open(&wish.directory, wish.jobs)? {
         match old.state()? {
-            State::Planned | State::Staged | State::Back => old.discard(context)?,
+            State::Planned | State::Staged | State::Back | State::Discarding => old.discard(context)?,
             State::Switching | State::Switched | State::GoingBack | State::Dropping => {
                 return Err(Error::Unfinished { root: old.summary.root });
             }

@@ -1,7 +1,7 @@
 //! The end of a plan: what lies aside is removed, and the plan with it.
 //!
-//! Killed: the plan is forgotten last, so that the same call goes on. A plan whose old state is being removed says so before the first name
-//! goes (`dropping`), and cannot be taken back any more.
+//! Killed: the plan is forgotten last, so that the same call goes on. Before the first name goes the plan says so: `dropping`, and it cannot be
+//! taken back any more; `discarding`, and it cannot be carried out any more.
 
 use std::path::Path;
 
@@ -38,11 +38,15 @@ impl Plan {
     /// The tree is switched, or on its way, or what was staged cannot be removed.
     pub fn discard(self, context: &Context) -> Result<(), Error> {
         let state = self.state()?;
-        if !matches!(state, State::Planned | State::Staged | State::Back) {
-            return Err(self.wrong(state, "discarded"));
+        match state {
+            State::Planned | State::Staged | State::Back | State::Discarding => {}
+            state => return Err(self.wrong(state, "discarded")),
         }
         // A plan that staged nothing has changed nothing, and the tree may have gone on since.
         let changed = state != State::Planned || fs::exists(&self.summary.aside)?;
+        if changed {
+            State::Discarding.write(&self.directory)?;
+        }
         let mtime = self.summary.root_mtime.filter(|_| self.summary.inside && changed);
         self.remove_aside(mtime, context)?;
         self.remove_made_above(context)?;

@@ -25,6 +25,8 @@ pub enum State {
     GoingBack,
     /// The tree is as it was before; what was staged is aside.
     Back,
+    /// The tree is as it was before, and what was staged is being removed: [plan](crate::tree::restore::plan) anew.
+    Discarding,
     /// The tree is the day's, and the old one is being removed: there is no way back.
     Dropping,
 }
@@ -57,6 +59,7 @@ impl State {
             Self::Switched => "switched",
             Self::GoingBack => "half taken back",
             Self::Back => "taken back",
+            Self::Discarding => "discarded",
             Self::Dropping => "confirmed",
         }
     }

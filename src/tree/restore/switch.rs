@@ -44,7 +44,7 @@ impl Plan {
     /// The old state is gone, or a name cannot be moved.
     pub fn back(&self, context: &Context) -> Result<(), Error> {
         match self.state()? {
-            State::Planned | State::Staged | State::Back => return Ok(()),
+            State::Planned | State::Staged | State::Back | State::Discarding => return Ok(()),
             State::Switching | State::Switched | State::GoingBack => {}
             state @ State::Dropping => return Err(self.wrong(state, "taken back")),
         }
