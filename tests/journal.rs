@@ -240,13 +240,19 @@ fn the_last_due_instant_is_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path();
     let (old, new) = ("0 1 * * * UTC", "0 3 * * * UTC");
-    assert_eq!(last_due(state, "fossology", old).unwrap(), None);
-    set_last_due(state, "fossology", old, at(0)).unwrap();
-    set_last_due(state, "fossology", old, at(5)).unwrap();
-    assert_eq!(last_due(state, "fossology", old).unwrap(), Some(at(5)));
-    assert_eq!(last_due(state, "fossology", new).unwrap(), None, "another schedule has handled nothing yet");
+    assert_eq!(last_due(state, "fossology", JobKind::Backup, old).unwrap(), None);
+    set_last_due(state, "fossology", JobKind::Backup, old, at(0)).unwrap();
+    set_last_due(state, "fossology", JobKind::Backup, old, at(5)).unwrap();
+    assert_eq!(last_due(state, "fossology", JobKind::Backup, old).unwrap(), Some(at(5)));
+    let drill = last_due(state, "fossology", JobKind::Drill, old).unwrap();
+    assert_eq!(drill, None, "each kind of job has its own");
+    assert_eq!(
+        last_due(state, "fossology", JobKind::Backup, new).unwrap(),
+        None,
+        "another schedule has handled nothing yet"
+    );
     fs::write(state.join("fossology/schedule.json"), "{").unwrap();
-    let error = last_due(state, "fossology", old).unwrap_err().to_string();
+    let error = last_due(state, "fossology", JobKind::Backup, old).unwrap_err().to_string();
     assert!(
         error.ends_with("schedule.json is damaged: remove it, and the next scheduled run will write it anew")
     );

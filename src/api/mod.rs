@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod listen;
+pub mod order;
 pub mod peer;
 pub mod server;
 mod stall;

@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::{Extension, FromRequest, FromRequestParts as _, Path, Query, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use futures_util::stream::{Stream, unfold};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::api::order::Order;
 use crate::api::peer::Peer;
 use crate::api::wire::{self, SCHEMA};
 
-/// The longest body that a request may have; none has a use for one.
+/// The longest body that a request may have.
 const LONGEST_BODY: usize = 16 * 1024;
 /// How long a body may take to come.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
@@ -43,8 +46,13 @@ pub trait Backend: Send + Sync + 'static {
     fn days(&self, repository: &str) -> impl Future<Output = Result<wire::Days, Refusal>> + Send;
     /// One day of a repository.
     fn day(&self, repository: &str, day: &str) -> impl Future<Output = Result<wire::OneDay, Refusal>> + Send;
-    /// Starts a run.
-    fn start(&self, repository: &str, user: &str) -> impl Future<Output = Result<wire::Job, Refusal>> + Send;
+    /// Starts a job.
+    fn start(
+        &self,
+        repository: &str,
+        order: Order,
+        user: &str,
+    ) -> impl Future<Output = Result<wire::Job, Refusal>> + Send;
     /// Asks a job to stop.
     fn cancel(&self, id: u64, user: &str) -> Result<wire::Job, Refusal>;
     /// The jobs that run, and what happens from now on.
@@ -112,7 +120,9 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/jobs/{id}", get(job::<B>))
         .route("/v1/jobs/{id}/cancel", post(cancel::<B>))
         .route("/v1/repositories", get(repositories::<B>))
-        .route("/v1/repositories/{name}/runs", post(start::<B>))
+        .route("/v1/repositories/{name}/runs", post(run::<B>))
+        .route("/v1/repositories/{name}/verifies", post(verify::<B>))
+        .route("/v1/repositories/{name}/drills", post(drill::<B>))
         .route("/v1/repositories/{name}/days", get(days::<B>))
         .route("/v1/repositories/{name}/days/{day}", get(day::<B>))
         .route("/v1/events", get(events::<B>))
@@ -132,8 +142,8 @@ async fn guard<B: Backend>(
 ) -> Result<Response, Refusal> {
     let (mut head, body) = request.into_parts();
     let reading = axum::body::to_bytes(body, LONGEST_BODY);
-    match tokio::time::timeout(BODY_PATIENCE, reading).await {
-        Ok(Ok(_)) => {}
+    let body = match tokio::time::timeout(BODY_PATIENCE, reading).await {
+        Ok(Ok(body)) => body,
         Ok(Err(_)) => {
             return Err(Refusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -148,12 +158,12 @@ async fn guard<B: Backend>(
                 "the body did not come in time",
             ));
         }
-    }
+    };
     if !matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         let user = allowed(backend.group(), peer).await?;
         head.extensions.insert(User(user));
     }
-    Ok(next.run(Request::from_parts(head, axum::body::Body::empty())).await)
+    Ok(next.run(Request::from_parts(head, body.into())).await)
 }
 
 /// Who starts or cancels.
@@ -217,18 +227,67 @@ async fn cancel<B: Backend>(
     Ok((StatusCode::ACCEPTED, Json(wire::OneJob { schema: SCHEMA, job })).into_response())
 }
 
-async fn start<B: Backend>(
-    State(backend): State<Arc<B>>,
-    Extension(User(user)): Extension<User>,
-    Path(name): Path<String>,
-) -> Result<Response, Refusal> {
-    let job = backend.start(&name, &user).await?;
+async fn run<B: Backend>(asked: Asked<B>) -> Result<Response, Refusal> {
+    asked.start(Order::Backup).await
+}
+
+async fn verify<B: Backend>(asked: Asked<B>) -> Result<Response, Refusal> {
+    let order = Order::Verify(asked.body()?);
+    asked.start(order).await
+}
+
+async fn drill<B: Backend>(asked: Asked<B>) -> Result<Response, Refusal> {
+    let order = Order::Drill(asked.body()?);
+    asked.start(order).await
+}
+
+/// A question that starts a job of a repository.
+struct Asked<B> {
+    backend: Arc<B>,
+    user: String,
+    repository: String,
+    body: Bytes,
+}
+
+impl<B: Backend> FromRequest<Arc<B>> for Asked<B> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, backend: &Arc<B>) -> Result<Self, Response> {
+        let (mut head, body) = request.into_parts();
+        let Path(repository) =
+            Path::from_request_parts(&mut head, backend).await.map_err(IntoResponse::into_response)?;
+        let Extension(User(user)) =
+            Extension::from_request_parts(&mut head, backend).await.map_err(IntoResponse::into_response)?;
+        let body = Bytes::from_request(Request::from_parts(head, body), backend)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        Ok(Self { backend: Arc::clone(backend), user, repository, body })
+    }
+}
+
+impl<B: Backend> Asked<B> {
+    /// The order in the body; without a body, one that says nothing.
+    fn body<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        let text: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        serde_json::from_slice(text).map_err(|error| {
+            Refusal::new(StatusCode::BAD_REQUEST, "bad_request", format!("the body is no order: {error}"))
+                .hint("docs/api.md has the orders")
+        })
+    }
+
+    async fn start(self, order: Order) -> Result<Response, Refusal> {
+        let job = self.backend.start(&self.repository, order, &self.user).await?;
+        Ok(started(job))
+    }
+}
+
+fn started(job: wire::Job) -> Response {
     let place = HeaderValue::from_str(&format!("/v1/jobs/{}", job.id)).ok();
     let mut answer = (StatusCode::ACCEPTED, Json(wire::OneJob { schema: SCHEMA, job })).into_response();
     if let Some(place) = place {
         answer.headers_mut().insert(header::LOCATION, place);
     }
-    Ok(answer)
+    answer
 }
 
 async fn repositories<B: Backend>(State(backend): State<Arc<B>>) -> Json<wire::Repositories> {

@@ -97,6 +97,12 @@ pub struct RepositoryStatus {
     pub other_jobs: Vec<Job>,
     /// When the next run begins.
     pub next_run: Option<NextRun>,
+    /// When a day is verified next by itself.
+    #[serde(default)]
+    pub next_verify: Option<NextRun>,
+    /// When a day is drilled next by itself.
+    #[serde(default)]
+    pub next_drill: Option<NextRun>,
     /// The schedule, if it has one.
     pub schedule: Option<Schedule>,
     /// Why the vault's days cannot be listed.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::failure::Failure;
 use crate::api::told::{self, Proofs};
 use crate::api::wire::{self, DayName, NextRun, NextRunReason, RepositoryStatus};
-use crate::config::{Config, Repository};
+use crate::config::{Config, Repository, Schedule};
 use crate::hold::{self, HoldRecord};
 use crate::journal::{self, Job, JobKind, JobState};
 use crate::schedule::Cron;
@@ -55,7 +55,9 @@ impl Records {
             last_success: own().find(|job| job.state == JobState::Succeeded).map(|job| self.told(job)),
             running: own().find(|job| job.state == JobState::Running).map(|job| self.told(job)),
             other_jobs: others.map(|job| self.told(job)).collect(),
-            next_run: next_run(repository, self.now),
+            next_run: next(repository.schedule.as_ref(), self.now),
+            next_verify: next(repository.verify.schedule.as_ref(), self.now),
+            next_drill: next(repository.drill.schedule.as_ref(), self.now),
             schedule: repository.schedule.as_ref().map(|schedule| wire::Schedule {
                 cron: schedule.cron.clone(),
                 timezone: schedule.timezone.clone(),
@@ -101,9 +103,9 @@ fn look(repository: &Repository, now: Timestamp) -> Seen {
     }
 }
 
-/// The next time of the schedule, at which a daemon would begin a run.
-fn next_run(repository: &Repository, now: Timestamp) -> Option<NextRun> {
-    let schedule = repository.schedule.as_ref()?;
+/// The next time of a schedule, at which a daemon would begin a job.
+fn next(schedule: Option<&Schedule>, now: Timestamp) -> Option<NextRun> {
+    let schedule = schedule?;
     // The configuration was checked: it parses.
     let cron = Cron::parse(&schedule.cron, &schedule.timezone).ok()?;
     let at = cron.next_after(now)?;

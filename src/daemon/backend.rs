@@ -7,13 +7,16 @@ use axum::http::StatusCode;
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, broadcast, oneshot};
 
+use crate::api::order::Order;
 use crate::api::server::{Backend, Refusal};
 use crate::api::told;
 use crate::api::wire::{self, JobState, Live, SCHEMA};
 use crate::config::{self, Adapter};
+use crate::daemon::routine::Routine;
 use crate::daemon::shelf::{Listing, manifest};
 use crate::daemon::state::{Start, State};
-use crate::daemon::{metrics, others};
+use crate::daemon::{metrics, others, work};
+use crate::journal::JobKind;
 
 /// How long a status waits for a look into a vault before it shows what was seen before.
 const STATUS_PATIENCE: Duration = Duration::from_millis(300);
@@ -76,7 +79,9 @@ impl Daemon {
             last_success: of_this().find(|job| job.state == JobState::Succeeded).cloned(),
             running: of_this().find(|job| job.state == JobState::Running).cloned(),
             other_jobs: others.cloned().collect(),
-            next_run: self.state.next_run(name),
+            next_run: self.state.next(&Routine::new(name, JobKind::Backup)),
+            next_verify: self.state.next(&Routine::new(name, JobKind::Verify)),
+            next_drill: self.state.next(&Routine::new(name, JobKind::Drill)),
             schedule: schedule(repository),
             vault_error: vault_error(listing.as_deref()),
         }
@@ -170,9 +175,12 @@ impl Backend for Daemon {
         }
     }
 
-    async fn start(&self, repository: &str, user: &str) -> Result<wire::Job, Refusal> {
+    async fn start(&self, repository: &str, order: Order, user: &str) -> Result<wire::Job, Refusal> {
+        work::check(&order)?;
+        // A run in the foreground has the vault: better told now than by a job that fails.
+        others::refresh(&self.state).await;
         let (reply, answer) = oneshot::channel();
-        let start = Start { repository: repository.to_owned(), user: user.to_owned(), reply };
+        let start = Start { repository: repository.to_owned(), order, user: user.to_owned(), reply };
         let gone = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping");
         self.state.starts.send(start).await.map_err(|_| gone())?;
         let number = answer.await.map_err(|_| gone())??;
@@ -198,7 +206,7 @@ impl Backend for Daemon {
                 "not_ours",
                 format!("job {id} of {} is done by another process than the daemon", job.repository),
             )
-            .hint("interrupt `daykeep run` where it was started: it releases the repository first")),
+            .hint("interrupt it where it was started: it releases the repository first")),
             (job, false) => Ok(job),
         }
     }

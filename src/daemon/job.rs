@@ -1,112 +1,92 @@
-//! One run, from its start to its end, on a thread of its own: the flow may wait for disks without keeping the
+//! One job, from its start to its end, on a thread of its own: a flow may wait for disks without keeping the
 //! executor from answering.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::wire::JobState;
-use crate::config::Repository;
+use crate::daemon::routine::Routine;
 use crate::daemon::state::{End, State};
 use crate::daemon::watch::Watch;
-use crate::event::{Context, Event, Observer as _};
-use crate::run::{self, Outcome};
+use crate::daemon::work::{Work, end_of, perform};
+use crate::event::Context;
+use crate::journal::JobKind;
 
-/// What is to be run.
+/// What is to be done, and who waits for it.
 #[derive(Debug)]
-pub struct Order {
-    /// The repository, as configured now.
-    pub repository: Repository,
-    /// Where the durable records live.
-    pub state_dir: PathBuf,
-    /// The `daykeep` program.
-    pub guard: PathBuf,
-    /// `schedule`, `catch-up`, `retry`, or a user.
-    pub started_by: String,
+pub struct Task {
+    /// What is to be done.
+    pub work: Work,
     /// Stops it.
     pub cancel: CancellationToken,
     /// Whoever waits for its number.
     pub asker: Option<oneshot::Sender<Result<u64, String>>>,
 }
 
-/// A run that has ended.
+/// A job that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Of which repository.
-    pub repository: String,
-    /// Was it skipped because the repository was busy?
-    pub skipped: bool,
+    /// Which.
+    pub routine: Routine,
+    /// Its number, if it came so far. That it has ended is for the loop to make known, which then takes the next one.
+    pub number: Option<u64>,
+    /// How.
+    pub end: End,
 }
 
-/// Runs it to its end, whatever end that is.
-pub async fn carry_out(order: Order, state: Arc<State>) -> Ended {
-    let Order { repository, state_dir, guard, started_by, cancel, asker } = order;
-    let name = repository.name.clone();
-    let watch = Arc::new(Watch::new(Arc::clone(&state), &name, &started_by, asker, cancel.clone()));
+/// Does it to its end, whatever end that is.
+pub async fn carry_out(task: Task, state: Arc<State>) -> Ended {
+    let Task { work, cancel, asker } = task;
+    let routine = Routine::new(&work.repository.name, work.order.kind());
+    let watch =
+        Arc::new(Watch::new(Arc::clone(&state), routine.clone(), &work.started_by, asker, cancel.clone()));
     let context = Context {
         observer: Arc::clone(&watch) as _,
         cancel: cancel.clone(),
         clock: Arc::clone(&state.clock),
     };
-    let request = run::Request { repository, state_dir, guard, started_by };
     let runtime = tokio::runtime::Handle::current();
-    let ran = tokio::task::spawn_blocking(move || runtime.block_on(run::backup(&request, &context))).await;
-    let end = match &ran {
-        Ok(outcome) => end_of(outcome, cancel.is_cancelled()),
-        Err(panic) => failed(format!("the run broke off by a fault in daykeep: {panic}"), None),
-    };
-    if let Ok(Ok(Outcome::Sealed { job, .. } | Outcome::Skipped { job, .. })) = &ran {
-        watch.observe(&Event::Job { id: *job });
+    let state_dir = work.state_dir.clone();
+    let done = tokio::task::spawn_blocking(move || runtime.block_on(perform(work, &context))).await;
+    let done = done.unwrap_or_else(|panic| Err(format!("the job broke off by a fault in daykeep: {panic}")));
+    let number = watch.number();
+    let end = tokio::task::spawn_blocking(move || end_of(done, &state_dir, number)).await;
+    let end = end.unwrap_or_else(|panic| End {
+        state: JobState::Failed,
+        error: Some(format!("how the job ended cannot be told: {panic}")),
+        detail: None,
+        day: None,
+    });
+    log(&routine, number, &end);
+    if number.is_none() {
+        watch.tell(Err(end.error.clone().unwrap_or_else(|| "the job could not begin".to_owned())));
     }
-    log(&name, watch.number(), &end);
-    match watch.number() {
-        Some(id) => state.job_ends(id, end.clone()),
-        None => watch.tell(Err(end.error.clone().unwrap_or_else(|| "the run could not begin".to_owned()))),
-    }
-    state.shelf.forget(&name);
-    Ended { repository: name, skipped: end.state == JobState::Skipped }
+    Ended { routine, number, end }
 }
 
-fn end_of(outcome: &Result<Outcome, run::Error>, cancelled: bool) -> End {
-    match outcome {
-        Ok(Outcome::Sealed { manifest, .. }) => {
-            End { state: JobState::Succeeded, error: None, detail: None, day: Some(manifest.day.clone()) }
-        }
-        Ok(Outcome::Skipped { reason, .. }) => {
-            End { state: JobState::Skipped, error: Some(reason.clone()), detail: None, day: None }
-        }
-        Err(error) => {
-            let end = failed(error.to_string(), causes(error));
-            let asked = cancelled || matches!(error, run::Error::Cancelled);
-            End { state: if asked { JobState::Cancelled } else { JobState::Failed }, ..end }
-        }
-    }
-}
-
-fn failed(error: String, detail: Option<String>) -> End {
-    End { state: JobState::Failed, error: Some(error), detail, day: None }
-}
-
-/// What is behind an error, one cause a line.
-fn causes(error: &run::Error) -> Option<String> {
-    let lines = error.causes();
-    (!lines.is_empty()).then_some(lines)
-}
-
-fn log(repository: &str, job: Option<u64>, end: &End) {
+fn log(routine: &Routine, job: Option<u64>, end: &End) {
+    let (repository, name) = (&routine.repository, routine.name());
     let error = end.error.as_deref().unwrap_or_default();
     let detail = end.detail.as_deref().unwrap_or_default().replace('\n', ": ");
     match end.state {
         JobState::Succeeded => {
             let day = end.day.as_deref().unwrap_or_default();
-            tracing::info!(repository, job, "{repository}: kept {day}");
+            let done = match routine.kind {
+                JobKind::Backup => "kept",
+                JobKind::Restore => "restored",
+                JobKind::Settle => "settled the restore of",
+                JobKind::Verify => "found whole",
+                JobKind::Drill => "proved",
+                JobKind::Prune => "pruned",
+            };
+            tracing::info!(repository, job, "{name}: {done} {day}");
         }
-        JobState::Skipped => tracing::warn!(repository, job, "{repository}: skipped: {error}"),
-        JobState::Cancelled => tracing::warn!(repository, job, "{repository}: cancelled"),
+        JobState::Skipped => tracing::warn!(repository, job, "{name}: skipped: {error}"),
+        JobState::Cancelled => tracing::warn!(repository, job, "{name}: cancelled"),
         JobState::Failed | JobState::Running => {
-            tracing::error!(repository, job, detail, "{repository}: failed: {error}");
+            tracing::error!(repository, job, detail, "{name}: failed: {error}");
         }
     }
 }

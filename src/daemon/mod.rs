@@ -12,12 +12,14 @@ mod metrics;
 mod notify;
 mod others;
 mod plan;
+mod routine;
 mod scheduler;
 mod shelf;
 mod signals;
 mod state;
 mod timer;
 mod watch;
+mod work;
 
 use std::fs::File;
 use std::io;
@@ -143,8 +145,8 @@ async fn live(config: Config) -> Result<bool, Error> {
     ended
 }
 
-/// Writes down the jobs of earlier lives; gives the repositories whose scheduled run was going on when daykeep died.
-async fn settle(state: &state::State) -> Result<Vec<String>, Error> {
+/// Writes down the jobs of earlier lives; gives those of a schedule that were going on when daykeep died.
+async fn settle(state: &state::State) -> Result<Vec<routine::Routine>, Error> {
     let config = state.config();
     let settled = journal::settle(&config.state_dir, state.clock.now())?;
     for job in &settled {
@@ -153,7 +155,7 @@ async fn settle(state: &state::State) -> Result<Vec<String>, Error> {
     }
     others::begin(state).await?;
     let scheduled = settled.into_iter().filter(|job| job.started_by == plan::StartedBy::Schedule.word());
-    Ok(scheduled.map(|job| job.repository).collect())
+    Ok(scheduled.map(|job| routine::Routine::new(&job.repository, job.kind)).collect())
 }
 
 /// Shows the jobs of the journals as they are before they are settled.

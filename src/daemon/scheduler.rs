@@ -15,15 +15,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::order::{self, Order};
 use crate::api::server::Refusal;
+use crate::api::wire::{self, JobState};
 use crate::config::{self, Config};
-use crate::daemon::job::{Ended, Order, carry_out};
+use crate::daemon::job::{Ended, Task, carry_out};
 use crate::daemon::plan::{Plan, StartedBy, Step};
+use crate::daemon::routine::{Routine, SCHEDULED, schedule_of};
 use crate::daemon::signals::{Asked, Signals};
 use crate::daemon::state::{Start, State};
 use crate::daemon::timer::{Fired, Timer};
+use crate::daemon::work::Work;
 use crate::daemon::{leftover, notify, others};
-use crate::journal;
+use crate::journal::{self, JobKind};
 
 /// How often the status line follows a run.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
@@ -42,8 +46,8 @@ pub struct Scheduler {
     guard: PathBuf,
     timer: Timer,
     starts: mpsc::Receiver<Start>,
-    plans: BTreeMap<String, Plan>,
-    running: BTreeMap<String, CancellationToken>,
+    plans: BTreeMap<Routine, Plan>,
+    running: BTreeMap<Routine, CancellationToken>,
     runs: JoinSet<Ended>,
     leftovers: leftover::Leftovers,
     status: String,
@@ -53,8 +57,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A loop for the configuration in `state`. `died` are the repositories whose scheduled run was going on when daykeep
-    /// died.
+    /// A loop for the configuration in `state`. `died` are the scheduled jobs that were going on when daykeep died.
     ///
     /// # Errors
     /// The kernel gives no timer.
@@ -63,7 +66,7 @@ impl Scheduler {
         guard: PathBuf,
         starts: mpsc::Receiver<Start>,
         leftovers: leftover::Leftovers,
-        died: &[String],
+        died: &[Routine],
     ) -> io::Result<Self> {
         let mut scheduler = Self {
             timer: Timer::new()?,
@@ -80,8 +83,8 @@ impl Scheduler {
         };
         scheduler.make_plans();
         let now = scheduler.state.clock.now();
-        for repository in died {
-            if let Some(plan) = scheduler.plans.get_mut(repository) {
+        for routine in died {
+            if let Some(plan) = scheduler.plans.get_mut(routine) {
                 plan.died(now);
             }
         }
@@ -133,38 +136,47 @@ impl Scheduler {
     /// Begins the runs whose time has come; gives the instant of the next.
     fn begin_what_is_due(&mut self) -> Option<Timestamp> {
         let mut next: Option<Timestamp> = None;
-        let names: Vec<String> = self.plans.keys().cloned().collect();
-        for name in names {
-            let wait = if self.running.contains_key(&name) { None } else { self.step(&name) };
+        let routines: Vec<Routine> = self.plans.keys().cloned().collect();
+        for routine in routines {
+            // What is in its way ends, and then it is looked at again.
+            let wait = if self.in_the_way_of(&routine).is_some() { None } else { self.step(&routine) };
             next = [next, wait].into_iter().flatten().min();
-            let planned = self.plans.get(&name).and_then(|plan| plan.next_run(self.state.clock.now()));
-            self.state.plan(&name, planned);
+            let planned = self.plans.get(&routine).and_then(|plan| plan.next_run(self.state.clock.now()));
+            self.state.plan(&routine, planned);
         }
         next
     }
 
-    fn step(&mut self, name: &str) -> Option<Timestamp> {
+    /// A job of ours that must end before this may begin.
+    fn in_the_way_of(&self, routine: &Routine) -> Option<&Routine> {
+        self.running.keys().find(|running| running.excludes(routine))
+    }
+
+    fn step(&mut self, routine: &Routine) -> Option<Timestamp> {
+        let name = routine.name();
         let now = self.state.clock.now();
         loop {
-            let step = self.plans.get(name)?.step(now);
+            let step = self.plans.get(routine)?.step(now);
             match step {
                 Step::Wait(until) => return until,
                 Step::Restamp(stamp) => {
                     tracing::warn!(
                         "{name}: the clock ran ahead when the last run was made; scheduling from now"
                     );
-                    if !self.stamp(name, stamp) {
+                    if !self.stamp(routine, stamp) {
                         return now.checked_add(STAMP_AGAIN).ok();
                     }
                 }
                 Step::Run { why, due } => {
-                    if due.is_some_and(|due| !self.stamp(name, due)) {
+                    if due.is_some_and(|due| !self.stamp(routine, due)) {
                         return now.checked_add(STAMP_AGAIN).ok();
                     }
                     if let (StartedBy::CatchUp, Some(due)) = (why, due) {
                         tracing::warn!("{name}: the run due at {due} was missed and begins now");
                     }
-                    self.begin(name, why.word().to_owned(), None);
+                    if let Some(order) = by_schedule(routine.kind) {
+                        self.begin(routine, order, why.word().to_owned(), None);
+                    }
                     return None;
                 }
             }
@@ -172,88 +184,118 @@ impl Scheduler {
     }
 
     /// Puts an instant on disk as handled. False when the disk refuses: then nothing is begun, or it might come twice.
-    fn stamp(&mut self, name: &str, handled: Timestamp) -> bool {
+    fn stamp(&mut self, routine: &Routine, handled: Timestamp) -> bool {
         let config = self.state.config();
-        let Some(schedule) = config.repositories.get(name).and_then(|found| found.schedule.as_ref()) else {
+        let Routine { repository: name, kind } = routine;
+        let Some(schedule) = config.repositories.get(name).and_then(|found| schedule_of(found, *kind)) else {
             return false;
         };
-        match journal::set_last_due(&config.state_dir, name, &words(schedule), handled) {
+        match journal::set_last_due(&config.state_dir, name, *kind, &words(schedule), handled) {
             Ok(()) => {
-                if let Some(plan) = self.plans.get_mut(name) {
+                if let Some(plan) = self.plans.get_mut(routine) {
                     plan.handled(handled);
                 }
                 true
             }
             Err(error) => {
-                tracing::error!("{name}: no run is begun: {error}");
+                tracing::error!("{}: nothing is begun: {error}", routine.name());
                 false
             }
         }
     }
 
-    fn begin(&mut self, name: &str, started_by: String, asker: Option<oneshot::Sender<Result<u64, String>>>) {
+    fn begin(
+        &mut self,
+        routine: &Routine,
+        order: Order,
+        started_by: String,
+        asker: Option<oneshot::Sender<Result<u64, String>>>,
+    ) {
         let config = self.state.config();
-        let Some(repository) = config.repositories.get(name) else {
+        let Some(repository) = config.repositories.get(&routine.repository) else {
             return;
         };
-        if let Some(plan) = self.plans.get_mut(name) {
+        if let Some(plan) = self.plans.get_mut(routine) {
             plan.begins();
         }
         let cancel = CancellationToken::new();
-        self.running.insert(name.to_owned(), cancel.clone());
-        let order = Order {
+        self.running.insert(routine.clone(), cancel.clone());
+        let work = Work {
+            order,
             repository: repository.clone(),
             state_dir: config.state_dir.clone(),
             guard: self.guard.clone(),
             started_by,
-            cancel,
-            asker,
         };
-        self.runs.spawn(carry_out(order, Arc::clone(&self.state)));
+        self.runs.spawn(carry_out(Task { work, cancel, asker }, Arc::clone(&self.state)));
     }
 
     fn asked_to_start(&mut self, start: Start) {
-        let Start { repository, user, reply } = start;
+        let Start { repository, order, user, reply } = start;
+        let routine = Routine::new(&repository, order.kind());
         let answer = if self.state.is_stopping() {
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping"))
-        } else if !self.plans.contains_key(&repository) {
+        } else if !self.state.config().repositories.contains_key(&repository) {
             Err(Refusal::no_such_repository(&repository))
-        } else if self.running.contains_key(&repository) {
-            Err(self.already_running(&repository))
+        } else if let Some(refusal) = self.already_running(&routine) {
+            Err(refusal)
         } else {
             let (asker, number) = oneshot::channel();
-            tracing::info!("{repository}: {user} starts a run");
-            self.begin(&repository, user, Some(asker));
+            tracing::info!("{repository}: {user} starts a {}", routine.kind.word());
+            self.begin(&routine, order, user, Some(asker));
             Ok(number)
         };
-        // Whoever asked went away: the run goes on.
+        // Whoever asked went away: the job goes on.
         let _ = reply.send(answer);
     }
 
-    fn already_running(&self, repository: &str) -> Refusal {
-        let jobs = self.state.jobs();
+    /// Why it cannot begin now: a job of ours that excludes it, or one that another process does.
+    fn already_running(&self, routine: &Routine) -> Option<Refusal> {
         let ours = self.state.running_jobs();
-        let job = jobs.iter().find(|job| job.repository == repository && ours.contains(&job.id));
-        let (which, hint) = job.map_or_else(
-            || ("a run".to_owned(), "GET /v1/status shows it".to_owned()),
-            |job| (format!("job {}", job.id), format!("GET /v1/jobs/{} shows how far it is", job.id)),
-        );
-        Refusal::new(StatusCode::CONFLICT, "already_running", format!("{which} of {repository} is going on"))
-            .hint(hint)
+        let jobs = self.state.jobs();
+        let in_the_way = |job: &&wire::Job| {
+            let kind = JobKind::of_word(&job.kind);
+            job.state == JobState::Running
+                && kind.is_some_and(|kind| Routine::new(&job.repository, kind).excludes(routine))
+        };
+        let job = jobs.iter().find(in_the_way);
+        let repository = &routine.repository;
+        let (message, hint) = match job {
+            Some(job) if ours.contains(&job.id) => (
+                format!("job {} of {repository} is going on", job.id),
+                format!("GET /v1/jobs/{} shows how far it is", job.id),
+            ),
+            Some(job) => (
+                format!("job {} of {repository} is going on in another process", job.id),
+                format!("wait for its end, or interrupt `daykeep {}` where it was started", verb(&job.kind)),
+            ),
+            // It has no number yet.
+            None => {
+                let running = self.in_the_way_of(routine)?;
+                let message = format!("a {} of {repository} is going on", running.kind.word());
+                (message, "GET /v1/status shows it".to_owned())
+            }
+        };
+        Some(Refusal::new(StatusCode::CONFLICT, "already_running", message).hint(hint))
     }
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let Ended { repository, skipped } = match ended {
+        let Ended { routine, number, end } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::error!("a run's task broke off: {error}");
                 return;
             }
         };
-        self.running.remove(&repository);
+        self.running.remove(&routine);
+        let skipped = end.state == JobState::Skipped;
+        if let Some(number) = number {
+            self.state.job_ends(number, end);
+        }
+        self.state.shelf.forget(&routine.repository);
         let config = self.state.config();
-        let retry = config.repositories.get(&repository).and_then(|found| found.hold.retry_after);
-        if let (true, Some(after), Some(plan)) = (skipped, retry, self.plans.get_mut(&repository)) {
+        let retry = config.repositories.get(&routine.repository).and_then(|found| found.hold.retry_after);
+        if let (true, Some(after), Some(plan)) = (skipped, retry, self.plans.get_mut(&routine)) {
             plan.skipped(self.state.clock.now(), after);
         }
     }
@@ -289,20 +331,23 @@ impl Scheduler {
         let now = self.state.clock.now();
         let mut plans = BTreeMap::new();
         for (name, repository) in &config.repositories {
-            let schedule = repository.schedule.as_ref();
-            let handled = schedule.map_or(now, |schedule| first_stamp(&config, name, schedule, now));
-            match Plan::new(schedule, handled) {
-                Ok(mut plan) => {
-                    if let Some(before) = self.plans.get(name) {
-                        plan.inherit(before);
+            for kind in SCHEDULED {
+                let routine = Routine::new(name, kind);
+                let schedule = schedule_of(repository, kind);
+                let handled = schedule.map_or(now, |schedule| first_stamp(&config, &routine, schedule, now));
+                match Plan::new(schedule, handled) {
+                    Ok(mut plan) => {
+                        if let Some(before) = self.plans.get(&routine) {
+                            plan.inherit(before);
+                        }
+                        plans.insert(routine, plan);
                     }
-                    plans.insert(name.clone(), plan);
+                    Err(error) => tracing::error!("{}: nothing is scheduled: {error}", routine.name()),
                 }
-                Err(error) => tracing::error!("{name}: nothing is scheduled: {error}"),
             }
         }
-        for name in self.plans.keys().filter(|name| !plans.contains_key(*name)) {
-            self.state.plan(name, None);
+        for routine in self.plans.keys().filter(|routine| !plans.contains_key(*routine)) {
+            self.state.plan(routine, None);
         }
         self.plans = plans;
     }
@@ -323,7 +368,8 @@ impl Scheduler {
     /// The status line of the service manager, when it changes.
     fn show(&mut self) {
         let jobs = self.state.jobs();
-        let next = self.plans.keys().filter_map(|name| Some((name.as_str(), self.state.next_run(name)?)));
+        let runs = self.plans.keys().filter(|routine| routine.kind == JobKind::Backup);
+        let next = runs.filter_map(|routine| Some((routine.repository.as_str(), self.state.next(routine)?)));
         let next = next.min_by_key(|(_, next)| next.at);
         let config_error = self.state.config_status().error;
         let next = next.as_ref().map(|(name, next)| (*name, next));
@@ -372,16 +418,36 @@ fn words(schedule: &config::Schedule) -> String {
 }
 
 /// Up to where a schedule was handled. One that was not seen before is handled up to now.
-fn first_stamp(config: &Config, name: &str, schedule: &config::Schedule, now: Timestamp) -> Timestamp {
-    match journal::last_due(&config.state_dir, name, &words(schedule)) {
+fn first_stamp(config: &Config, routine: &Routine, schedule: &config::Schedule, now: Timestamp) -> Timestamp {
+    let Routine { repository: name, kind } = routine;
+    match journal::last_due(&config.state_dir, name, *kind, &words(schedule)) {
         Ok(Some(handled)) => return handled,
         Ok(None) => {}
-        Err(error) => tracing::warn!("{name}: missed runs cannot be known: {error}"),
+        Err(error) => tracing::warn!("{}: missed runs cannot be known: {error}", routine.name()),
     }
-    if let Err(error) = journal::set_last_due(&config.state_dir, name, &words(schedule), now) {
-        tracing::warn!("{name}: a run missed from now on will not be known: {error}");
+    if let Err(error) = journal::set_last_due(&config.state_dir, name, *kind, &words(schedule), now) {
+        tracing::warn!("{}: a run missed from now on will not be known: {error}", routine.name());
     }
     now
+}
+
+/// What a schedule asks for.
+fn by_schedule(kind: JobKind) -> Option<Order> {
+    match kind {
+        JobKind::Backup => Some(Order::Backup),
+        JobKind::Verify => Some(Order::Verify(order::Verify::default())),
+        JobKind::Drill => Some(Order::Drill(order::Drill::default())),
+        JobKind::Prune | JobKind::Restore | JobKind::Settle => None,
+    }
+}
+
+/// The command that does such jobs.
+fn verb(kind: &str) -> &str {
+    match kind {
+        "backup" => "run",
+        "settle" => "restore",
+        kind => kind,
+    }
 }
 
 fn warn_of_what_stays(before: &Config, config: &Config) {

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::order::Order;
 use crate::api::server::Refusal;
 use crate::api::wire::{self, Job, JobState, Live};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::daemon::others::Others;
+use crate::daemon::routine::Routine;
 use crate::daemon::shelf::Shelf;
 use crate::event::{Event, Phase};
 
@@ -36,6 +38,8 @@ pub struct Waiting {
 pub struct Start {
     /// Which repository.
     pub repository: String,
+    /// What is to be done with it.
+    pub order: Order,
     /// For whom.
     pub user: String,
     /// Told the job's number, or why there is none.
@@ -69,7 +73,7 @@ struct Inner {
     stopping: bool,
     jobs: BTreeMap<u64, Job>,
     cancels: BTreeMap<u64, CancellationToken>,
-    next_runs: BTreeMap<String, wire::NextRun>,
+    next_runs: BTreeMap<Routine, wire::NextRun>,
     /// Repositories that are held by no run of ours, and by which job.
     unreleased: BTreeMap<String, u64>,
     /// Holds that outlive their run.
@@ -158,19 +162,19 @@ impl State {
         self.lock().stopping
     }
 
-    /// When the next run of a repository begins.
-    pub fn plan(&self, repository: &str, next: Option<wire::NextRun>) {
+    /// When the next job of a kind begins.
+    pub fn plan(&self, routine: &Routine, next: Option<wire::NextRun>) {
         let mut inner = self.lock();
         match next {
-            Some(next) => inner.next_runs.insert(repository.to_owned(), next),
-            None => inner.next_runs.remove(repository),
+            Some(next) => inner.next_runs.insert(routine.clone(), next),
+            None => inner.next_runs.remove(routine),
         };
     }
 
     /// See [`State::plan`].
     #[must_use]
-    pub fn next_run(&self, repository: &str) -> Option<wire::NextRun> {
-        self.lock().next_runs.get(repository).cloned()
+    pub fn next(&self, routine: &Routine) -> Option<wire::NextRun> {
+        self.lock().next_runs.get(routine).cloned()
     }
 
     /// The repositories that are held by other processes, or still from an earlier life, and by which job.
@@ -253,12 +257,12 @@ impl State {
         running.into_iter().any(|job| !inner.cancels.contains_key(&job.id))
     }
 
-    /// A run has its number, and can be stopped by it.
-    pub fn job_begins(&self, id: u64, repository: &str, started_by: &str, cancel: CancellationToken) {
+    /// A job has its number, and can be stopped by it.
+    pub fn job_begins(&self, id: u64, routine: &Routine, started_by: &str, cancel: CancellationToken) {
         let job = Job {
             id,
-            kind: "backup".to_owned(),
-            repository: repository.to_owned(),
+            kind: routine.kind.word().to_owned(),
+            repository: routine.repository.clone(),
             state: JobState::Running,
             phase: None,
             message: None,
@@ -407,7 +411,7 @@ pub struct End {
     pub error: Option<String>,
     /// The chain of causes.
     pub detail: Option<String>,
-    /// The day that it sealed.
+    /// The day that it sealed, or was about.
     pub day: Option<String>,
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::wire::Live;
+use crate::daemon::routine::Routine;
 use crate::daemon::state::State;
 use crate::event::{Event, Level, Observer};
 
@@ -17,7 +18,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Watch {
     state: Arc<State>,
-    repository: String,
+    routine: Routine,
     started_by: String,
     cancel: CancellationToken,
     number: OnceLock<u64>,
@@ -27,18 +28,18 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches a run of `repository` that `started_by` asked for.
+    /// Watches a job that `started_by` asked for.
     #[must_use]
     pub fn new(
         state: Arc<State>,
-        repository: &str,
+        routine: Routine,
         started_by: &str,
         asker: Option<oneshot::Sender<Result<u64, String>>>,
         cancel: CancellationToken,
     ) -> Self {
         Self {
             state,
-            repository: repository.to_owned(),
+            routine,
             started_by: started_by.to_owned(),
             cancel,
             number: OnceLock::new(),
@@ -81,18 +82,18 @@ impl Observer for Watch {
             if self.number.set(*id).is_err() {
                 return;
             }
-            self.state.job_begins(*id, &self.repository, &self.started_by, self.cancel.clone());
+            self.state.job_begins(*id, &self.routine, &self.started_by, self.cancel.clone());
             self.tell(Ok(*id));
         }
         let Some(id) = self.number() else {
             return;
         };
-        log(&self.repository, id, event);
+        log(&self.routine.name(), &self.routine.repository, id, event);
         self.state.job_hears(id, event);
         if self.is_told(event) {
             self.state.tell(Live::Event {
                 id,
-                repository: self.repository.clone(),
+                repository: self.routine.repository.clone(),
                 at: self.state.clock.now(),
                 happened: event.clone(),
             });
@@ -100,20 +101,20 @@ impl Observer for Watch {
     }
 }
 
-fn log(repository: &str, job: u64, event: &Event) {
+fn log(name: &str, repository: &str, job: u64, event: &Event) {
     match event {
-        Event::Job { .. } => tracing::info!(repository, job, "{repository}: job {job} begins"),
-        Event::Phase { phase } => tracing::info!(repository, job, "{repository}: {}", phase.word()),
+        Event::Job { .. } => tracing::info!(repository, job, "{name}: job {job} begins"),
+        Event::Phase { phase } => tracing::info!(repository, job, "{name}: {}", phase.word()),
         Event::Progress { .. } => {}
-        Event::Notice { level: Level::Info, text } => tracing::info!(repository, job, "{repository}: {text}"),
+        Event::Notice { level: Level::Info, text } => tracing::info!(repository, job, "{name}: {text}"),
         Event::Notice { level: Level::Warning, text } => {
-            tracing::warn!(repository, job, "{repository}: {text}");
+            tracing::warn!(repository, job, "{name}: {text}");
         }
-        Event::Held => tracing::info!(repository, job, "{repository}: held, proven idle"),
+        Event::Held => tracing::info!(repository, job, "{name}: held, proven idle"),
         Event::Released { held_seconds, paused_seconds } => tracing::info!(
             repository,
             job,
-            "{repository}: released, held for {held_seconds:.1} s, paused for {paused_seconds:.1} s"
+            "{name}: released, held for {held_seconds:.1} s, paused for {paused_seconds:.1} s"
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! `<state>/<repository>/schedule.json`: the last due instant that was handled. Comparing it with the schedule finds the
+//! `<state>/<repository>/schedule.json`, and `schedule-verify.json` and `schedule-drill.json`: the last due instant that was handled. Comparing it with the schedule finds the
 //! runs that were missed while the machine was off. It carries the schedule that it is for, and says nothing under another
 //! one: a change from 01:00 to 03:00 at noon is no missed run.
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::fs;
-use crate::journal::Error;
+use crate::journal::{Error, JobKind};
 
 #[derive(Serialize, Deserialize)]
 struct Handled {
@@ -17,13 +17,18 @@ struct Handled {
     schedule: String,
 }
 
-/// The last due instant of the repository that was handled under this schedule (its pattern and zone); None when there
-/// was none yet.
+/// The last due instant of a kind of job of the repository that was handled under this schedule (its pattern and zone);
+/// None when there was none yet.
 ///
 /// # Errors
 /// The file is there and cannot be read.
-pub fn last_due(state_dir: &Path, repository: &str, schedule: &str) -> Result<Option<Timestamp>, Error> {
-    let path = path(state_dir, repository);
+pub fn last_due(
+    state_dir: &Path,
+    repository: &str,
+    kind: JobKind,
+    schedule: &str,
+) -> Result<Option<Timestamp>, Error> {
+    let path = path(state_dir, repository, kind);
     let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
     let handled: Handled =
         serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
@@ -35,14 +40,24 @@ pub fn last_due(state_dir: &Path, repository: &str, schedule: &str) -> Result<Op
 ///
 /// # Errors
 /// It cannot be written.
-pub fn set_last_due(state_dir: &Path, repository: &str, schedule: &str, due: Timestamp) -> Result<(), Error> {
-    let path = path(state_dir, repository);
+pub fn set_last_due(
+    state_dir: &Path,
+    repository: &str,
+    kind: JobKind,
+    schedule: &str,
+    due: Timestamp,
+) -> Result<(), Error> {
+    let path = path(state_dir, repository, kind);
     fs::create_dir_durable(fs::parent_of(&path))?;
     let text = serde_json::to_vec(&Handled { last_due: due, schedule: schedule.to_owned() })
         .map_err(|source| Error::Write { path: path.clone(), source })?;
     Ok(fs::write_durable(&path, &text)?)
 }
 
-fn path(state_dir: &Path, repository: &str) -> PathBuf {
-    state_dir.join(repository).join("schedule.json")
+fn path(state_dir: &Path, repository: &str, kind: JobKind) -> PathBuf {
+    let name = match kind {
+        JobKind::Backup => "schedule.json".to_owned(),
+        kind => format!("schedule-{}.json", kind.word()),
+    };
+    state_dir.join(repository).join(name)
 }

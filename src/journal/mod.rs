@@ -73,7 +73,7 @@ pub enum Error {
 }
 
 /// What a job does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobKind {
     /// Keeps a day.
@@ -91,6 +91,16 @@ pub enum JobKind {
 }
 
 impl JobKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Backup, Self::Prune, Self::Restore, Self::Settle, Self::Verify, Self::Drill];
+
+    /// The kind of a word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
     /// The word for people and JSON.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -187,6 +187,13 @@ impl Daemon<'_> {
         (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("POST {path}: {status} {body}")))
     }
 
+    /// Asks with an order in the body.
+    pub fn order(&self, path: &str, order: &Value) -> (u16, Value) {
+        let (status, body) =
+            ask_with(&self.place.socket(), "POST", path, &order.to_string()).expect("an answer");
+        (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("POST {path}: {status} {body}")))
+    }
+
     /// Waits until a question has the wished answer.
     pub fn until(&self, path: &str, what: &str, wished: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
@@ -203,9 +210,17 @@ impl Daemon<'_> {
 
 /// One question over a connection of its own.
 pub fn ask(socket: &Path, method: &str, path: &str) -> std::io::Result<(u16, String)> {
+    ask_with(socket, method, path, "")
+}
+
+pub fn ask_with(socket: &Path, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(SOON))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
