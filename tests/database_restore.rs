@@ -440,9 +440,8 @@ fn refused(server: &Server, day: &Day, change: &str, problems: &[&str]) {
     assert_eq!(databases(server), before);
 }
 
-#[test]
-fn what_stands_in_the_way_is_told_before_anything_is_changed() {
-    let tablespace = Tablespace::new();
+/// A day with a tablespace, an encoding, an extension and a role of its own.
+fn far_day(tablespace: &Tablespace) -> Day {
     let source = Server::start(None);
     let create = format!("CREATE TABLESPACE far LOCATION '{}'", tablespace.path().display());
     source.psql("postgres", &create);
@@ -451,15 +450,14 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
                \\connect shop
                CREATE EXTENSION hstore; CREATE TABLE t AS SELECT 1 AS a";
     source.psql("postgres", sql);
-    let day = Day::of(&source);
-    drop(source);
-    let path = day.path();
+    Day::of(&source)
+}
 
-    // As if the day were of a server that has more than this one.
+#[test]
+fn directories_of_tablespaces_are_looked_at_before_anything_is_changed() {
+    let tablespace = Tablespace::new();
+    let day = far_day(&tablespace);
     let server = Server::start(None);
-    let control =
-        PathBuf::from(server.psql("postgres", "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'"));
-    assert!(control.join("extension/hstore.control").exists());
     let gone = format!(
         "directory {} of tablespace \"far\" is not there on the server: make it, for the server's user alone",
         tablespace.path().display()
@@ -475,20 +473,32 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
     );
     refused(&server, &day, "SELECT", &[&full]);
     std::fs::remove_file(real.join("x")).unwrap();
+}
 
-    let archive = |name: &str, from: &[u8], to: &[u8]| {
-        // The table of contents stands in an archive as it is; its length must not change.
-        assert_eq!(from.len(), to.len());
-        let archive = path.join("database").join(name).join("rest.dump");
-        let was = std::fs::read(&archive).unwrap();
-        let places: Vec<usize> =
-            (0..was.len() - from.len()).filter(|at| was[*at..].starts_with(from)).collect();
-        assert!(!places.is_empty(), "no {from:?} in {name}");
-        let mut is = was.clone();
-        places.iter().for_each(|at| is[*at..at + to.len()].copy_from_slice(to));
-        std::fs::write(&archive, &is).unwrap();
-        (archive, was)
-    };
+/// Changes words of a database's archive; gives how it was.
+fn in_archive(day: &Path, name: &str, from: &[u8], to: &[u8]) -> (PathBuf, Vec<u8>) {
+    // The table of contents stands in an archive as it is; its length must not change.
+    assert_eq!(from.len(), to.len());
+    let archive = day.join("database").join(name).join("rest.dump");
+    let was = std::fs::read(&archive).unwrap();
+    let places: Vec<usize> = (0..was.len() - from.len()).filter(|at| was[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty(), "no {from:?} in {name}");
+    let mut is = was.clone();
+    for at in places {
+        is[at..at + to.len()].copy_from_slice(to);
+    }
+    std::fs::write(&archive, &is).unwrap();
+    (archive, was)
+}
+
+#[test]
+fn what_the_server_lacks_is_told_before_anything_is_changed() {
+    let tablespace = Tablespace::new();
+    let day = far_day(&tablespace);
+    tablespace.turn();
+    let (server, path) = (Server::start(None), day.path());
+    // As if the day were of a server that has more than this one.
+    let archive = |name: &str, from: &[u8], to: &[u8]| in_archive(&path, name, from, to);
     let mut manifest = day.manifest.clone();
     manifest.digests.clear();
     let odd = Day { vault: day.vault, manifest };

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -55,7 +55,7 @@ impl Cut {
     }
 }
 
-fn accept(listener: &UnixListener, target: &PathBuf, left: &Arc<AtomicI64>, last: Last) {
+fn accept(listener: &UnixListener, target: &Path, left: &Arc<AtomicI64>, last: Last) {
     while let Ok((client, _)) = listener.accept() {
         let Some(server) = connect(target, left) else { continue };
         let (from_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());

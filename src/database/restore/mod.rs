@@ -24,6 +24,7 @@
 mod apply;
 mod check;
 mod control;
+mod databases;
 mod discard;
 mod fresh;
 mod globals;

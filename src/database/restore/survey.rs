@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::globals::Globals;
 use super::plan::{Action, DatabasePlan, RolePlan, Survey};
-use super::{RestoreError, Wish, check, control, new_name, old_name, program_failed};
+use super::{RestoreError, Wish, check, control, databases, new_name, old_name, program_failed};
 use crate::database::{archive, globals as dumpall};
 use crate::event::Context;
 use crate::fs::{self, OnPath as _};
@@ -134,7 +134,7 @@ async fn look_at_databases(
     survey: &mut Survey,
     context: &Context,
 ) -> Result<(), RestoreError> {
-    let there = check::databases(client).await?;
+    let there = databases::databases(client).await?;
     let mut extensions = BTreeSet::new();
     let mut number = 0;
     for entry in chosen {
@@ -145,22 +145,22 @@ async fn look_at_databases(
         let script = archive::creation(&survey.programs, &archive_path, &list, &context.cancel).await;
         let what = format!("what rest.dump says of database {:?}", entry.name);
         let script = check::text(client, script.map_err(failed)?, &what).await?;
-        let creation = check::creation(&script);
-        extensions.extend(check::extensions_of(&list));
+        let creation = databases::creation(&script);
+        extensions.extend(databases::extensions_of(&list));
         let live = there.iter().find(|live| live.name == entry.name);
         let action = match live {
             None => Action::Create,
             Some(live) => {
-                let bare = check::is_bare(&list, entry)
-                    && check::holds_nothing(wish, live).await?
-                    && check::same_properties(wish, survey, entry, &creation, context).await?;
-                check::place(wish, live, survey).await?;
+                let bare = databases::is_bare(&list, entry)
+                    && databases::holds_nothing(wish, live).await?
+                    && databases::same_properties(wish, survey, entry, &creation, context).await?;
+                databases::place(wish, live, survey).await?;
                 if bare { Action::LeaveAlone } else { live.replaced() }
             }
         };
         if action != Action::LeaveAlone {
             number += 1;
-            check::try_creation(client, entry, &creation, survey).await?;
+            databases::try_creation(client, entry, &creation, survey).await?;
         }
         survey.databases.push(DatabasePlan {
             name: entry.name.clone(),
