@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::fs::{self, OnPath as _};
 use crate::manifest::Manifest;
-use crate::vault::Error;
+use crate::vault::day::{MANIFEST, MANIFEST_DIGEST};
+use crate::vault::seals::digest_line;
+use crate::vault::{Day, Error};
 
 const GUIDE: &str = include_str!("RESTORE.md");
 /// Reads `manifest.json` itself, so it is the same in every day.
@@ -15,6 +17,25 @@ const SCRIPT: &str = include_str!("restore.sh");
 pub(super) fn write(day: &Path, manifest: &Manifest) -> Result<(), Error> {
     put(&day.join("RESTORE.md"), &guide(manifest), 0o644)?;
     put(&day.join("restore.sh"), SCRIPT, 0o755)
+}
+
+impl Day {
+    /// The content of a file that daykeep can write anew, because it follows from the manifest: `restore.sh`, `RESTORE.md` and, when
+    /// the seal record says that the manifest is right, `manifest.blake3`. What an older daykeep wrote may have been
+    /// another: the caller holds it against the digest.
+    #[must_use]
+    pub fn written_anew(&self, name: &str) -> Option<Vec<u8>> {
+        match name {
+            "restore.sh" => Some(SCRIPT.as_bytes().to_vec()),
+            "RESTORE.md" => Some(guide(self.manifest()).into_bytes()),
+            MANIFEST_DIGEST => {
+                let seal = self.vault().seal_of(self.name()).ok()??;
+                let is = blake3::hash(&fs::read(&self.path().join(MANIFEST)).ok()?).to_hex().to_string();
+                (seal.manifest == is).then(|| digest_line(&is).into_bytes())
+            }
+            _ => None,
+        }
+    }
 }
 
 fn put(path: &Path, text: &str, mode: u32) -> Result<(), Error> {

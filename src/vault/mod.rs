@@ -8,6 +8,8 @@
 //!   days/.building/        the day that is being made
 //!   days/.building.json    what it is built from
 //!   days/.removing-<name>/ days that are being removed
+//!   days/.repair/          files that take the place of damaged ones, while they are made
+//!   strays/                what a repair found in a day that was no part of it
 //!   seals/<name>.json      what a day was when it was sealed
 //!   proofs/<name>.json     what its verifies and drills found
 //! ```
@@ -26,6 +28,9 @@
 //! | after the rename, before the flush of `days/` | either `.building` as above or the whole day: all below it was flushed before |
 //! | after the rename, before the links moved | the whole day; the links are moved by whoever locks the vault next |
 //! | while removing | `.removing-<name>`: not a day, never looked into again; the next run removes the rest, its seal record and proofs first |
+//!
+//! A repair makes what it puts into a day in `.repair`, whole and flushed, and gives it its name by a rename: killed at any
+//! moment, each name of a day is the damaged file or the whole one. The next repair removes what is left in `.repair`.
 //!
 //! `.building.json` is durable before `.building` is created, so a building directory whose origin is unknown cannot be
 //! younger than its description; one that does not fit what the next run wants to build is removed like a day.

@@ -11,6 +11,7 @@ mod gather;
 mod job;
 mod judge;
 mod own;
+mod repair;
 mod report;
 mod rows;
 mod seal;
@@ -29,6 +30,7 @@ use crate::vault::{self, Day, ProofSeconds};
 
 use gather::{Gather, in_parallel};
 pub use job::{Outcome, Request, Which, days, run};
+pub use repair::{Prospect, Remedy, mend, prospects};
 pub use report::{Damage, Fault, KEPT, Part, Report, Sample, shown};
 
 /// A day could not be verified, or not to its end.
@@ -40,6 +42,14 @@ pub enum Error {
     /// The day, or what is beside it.
     #[error(transparent)]
     Vault(#[from] vault::Error),
+    /// A repair was not done.
+    #[error("{file} is not repaired: {problem}")]
+    NotRepaired {
+        /// The file, relative to the day.
+        file: String,
+        /// Why.
+        problem: String,
+    },
     /// The job cannot be recorded.
     #[error(transparent)]
     Journal(#[from] crate::journal::Error),
