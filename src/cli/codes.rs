@@ -7,7 +7,7 @@ use super::output;
 use crate::api::client;
 use crate::database::ExportError;
 use crate::postgres::ScratchError;
-use crate::{drill, fs, hold, journal, restore, reunpack, run, vault};
+use crate::{drill, fs, hold, journal, restore, reunpack, run, vault, verify};
 
 impl From<fs::Error> for Failure {
     fn from(error: fs::Error) -> Self {
@@ -67,6 +67,17 @@ impl From<ExportError> for Failure {
                 Self::of(Kind::NotFound, &error)
             }
             ExportError::Out(error) => output::gone(&error),
+            _ => Self::of(Kind::Failed, &error),
+        }
+    }
+}
+
+impl From<verify::Error> for Failure {
+    fn from(error: verify::Error) -> Self {
+        match error {
+            verify::Error::Vault(error) => error.into(),
+            verify::Error::Journal(error) => error.into(),
+            verify::Error::File(error) => error.into(),
             _ => Self::of(Kind::Failed, &error),
         }
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::{Failure, Kind};
 use super::figures::{self, Page};
-use super::place::{self, Place, VaultArg};
+use super::place::{self, VaultArg};
 use super::session::Session;
 use super::signals::{Signal, Signals};
 use crate::drill::{self, Outcome, Request, Trees, drill};
@@ -54,7 +54,8 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
 }
 
 fn request(args: &Args, session: &Session) -> Result<Request, Failure> {
-    let (place, day) = chosen(args, session)?;
+    let (place, day) = args.vault.place_and_day(&args.words, session)?;
+    let day = day.unwrap_or_else(|| "latest".to_owned());
     let mut request = if args.vault.is_given() {
         let place = &place;
         let directory = std::env::temp_dir().join(format!("daykeep-drill-{}", nix::unistd::geteuid()));
@@ -76,22 +77,6 @@ fn request(args: &Args, session: &Session) -> Result<Request, Failure> {
     request.bin_dir = args.bin_dir.clone().or(request.bin_dir);
     request.keep = args.keep;
     Ok(request)
-}
-
-/// One word is a repository if there is one of that name, and else a day.
-fn chosen(args: &Args, session: &Session) -> Result<(Place, String), Failure> {
-    let latest = || "latest".to_owned();
-    match args.words.as_slice() {
-        [repository, day] => Ok((args.vault.place(session, Some(repository))?, day.clone())),
-        [word] => {
-            let all = args.vault.places(session, None)?;
-            match all.into_iter().find(|place| place.name == *word) {
-                Some(place) => Ok((place, latest())),
-                None => Ok((args.vault.place(session, None)?, word.clone())),
-            }
-        }
-        _ => Ok((args.vault.place(session, None)?, latest())),
-    }
 }
 
 /// The first signal cancels the drill, which removes what it made; the next one ends the program at once: then the next drill removes

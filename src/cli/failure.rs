@@ -133,6 +133,15 @@ impl Failure {
         &self.error
     }
 
+    /// The sentence with what is behind it, in one line.
+    #[must_use]
+    pub fn text_with_causes(&self) -> String {
+        std::iter::once(self.error.as_str())
+            .chain(self.causes.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
+
     /// Whether there is nothing left to say.
     #[must_use]
     pub fn is_told(&self) -> bool {

@@ -9,7 +9,7 @@ use super::figures::{self, Page};
 use super::place::{Place, VaultArg};
 use super::session::Session;
 use crate::api::wire;
-use crate::vault::{self, Days, Quarantined, Vault};
+use crate::vault::{self, Days, Quarantined, Standing, Vault};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,8 @@ struct Listed {
     day: wire::Day,
     rows: u64,
     age_seconds: i64,
+    /// What its verifies and drills say; unknown too when that cannot be read.
+    standing: Standing,
 }
 
 /// Shows the days, the newest first.
@@ -37,16 +39,18 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let mut documents = Vec::new();
     for place in args.vault.places(session, args.repository.as_deref())? {
         // A repository whose first run is still to come has no vault yet; one that is asked for by name should have.
-        let days = match Vault::open(&place.vault, &place.name) {
-            Ok(vault) => vault.days(session.now())?,
-            Err(vault::Error::NoVault { .. }) if !named => Days::default(),
+        let (listed, quarantined) = match Vault::open(&place.vault, &place.name) {
+            Ok(vault) => {
+                let days = vault.days(session.now())?;
+                (listed(&vault, &days, session.now()), days.quarantined)
+            }
+            Err(vault::Error::NoVault { .. }) if !named => (Vec::new(), Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        let listed = listed(&days, session.now());
         if session.out.json {
-            documents.push(document(&place, &listed, &days.quarantined));
+            documents.push(document(&place, &listed, &quarantined));
         } else {
-            show(&place, &listed, &days.quarantined, session.now(), &mut page);
+            show(&place, &listed, &quarantined, session.now(), &mut page);
         }
     }
     if session.out.json {
@@ -55,7 +59,7 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     session.out.text(&page.0)
 }
 
-fn listed(days: &Days, now: Timestamp) -> Vec<Listed> {
+fn listed(vault: &Vault, days: &Days, now: Timestamp) -> Vec<Listed> {
     days.good
         .iter()
         .rev()
@@ -66,6 +70,7 @@ fn listed(days: &Days, now: Timestamp) -> Vec<Listed> {
                 day: wire::Day::from(manifest),
                 rows: databases.map(|database| database.rows).sum(),
                 age_seconds: now.as_second() - manifest.freeze_point.as_second(),
+                standing: vault.proofs(day.name()).map_or(Standing::Unknown, |proofs| Standing::of(&proofs)),
             }
         })
         .collect()
@@ -83,7 +88,7 @@ fn show(place: &Place, listed: &[Listed], quarantined: &[Quarantined], now: Time
     let days = u64::try_from(listed.len()).unwrap_or(u64::MAX);
     page.line(format!("{}: {} in {}", place.name, figures::count(days, "day"), place.vault.display()));
     if !listed.is_empty() {
-        let heading = ["DAY", "AGE", "SEQ", "BASE", "HELD", "ROWS", "FILES", "NEW", "SIZE"];
+        let heading = ["DAY", "AGE", "SEQ", "BASE", "HELD", "ROWS", "FILES", "NEW", "SIZE", "PROOF"];
         let rows = listed.iter().map(|listed| row(listed, now)).collect();
         page.0.push_str(&figures::table(&heading, &[2, 4, 5, 6, 7, 8], rows));
     }
@@ -104,5 +109,6 @@ fn row(listed: &Listed, now: Timestamp) -> Vec<String> {
         day.files.to_string(),
         figures::size(day.new_bytes),
         figures::size(day.bytes),
+        listed.standing.word().to_owned(),
     ]
 }

@@ -29,6 +29,7 @@ mod session;
 mod show;
 mod signals;
 mod status;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;
@@ -95,6 +96,8 @@ enum Verb {
     List(list::Args),
     /// Show what a day says of itself.
     Show(show::Args),
+    /// Hold days against their digests, records and seals, and repair them.
+    Verify(verify::Args),
     /// Show what differs between two days.
     Diff(diff::Args),
     /// Restore a day into a scratch place, compare it, and throw it away: prove it.
@@ -157,6 +160,7 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Cancel(args) => cancel::perform(&args, session),
         Verb::List(args) => list::perform(&args, session),
         Verb::Show(args) => show::perform(&args, session),
+        Verb::Verify(args) => verify::perform(&args, session),
         Verb::Diff(args) => diff::perform(&args, session),
         Verb::Drill(args) => drill::perform(&args, session),
         Verb::Export(args) => export::perform(&args, session),

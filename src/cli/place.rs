@@ -73,6 +73,25 @@ impl VaultArg {
         Ok(all.swap_remove(at))
     }
 
+    /// `[REPO] [DAY]`: one word is a repository if there is one of that name, and else a day.
+    pub fn place_and_day(
+        &self,
+        words: &[String],
+        session: &Session,
+    ) -> Result<(Place, Option<String>), Failure> {
+        match words {
+            [repository, day, ..] => Ok((self.place(session, Some(repository))?, Some(day.clone()))),
+            [word] => {
+                let all = self.places(session, None)?;
+                match all.into_iter().find(|place| place.name == *word) {
+                    Some(place) => Ok((place, None)),
+                    None => Ok((self.place(session, None)?, Some(word.clone()))),
+                }
+            }
+            [] => Ok((self.place(session, None)?, None)),
+        }
+    }
+
     fn whereabouts(&self, session: &Session) -> String {
         self.vault.as_ref().unwrap_or(&session.config_path).display().to_string()
     }

@@ -8,7 +8,10 @@ use super::figures::{self, Page};
 use super::place::{self, VaultArg};
 use super::session::Session;
 use crate::manifest::{DatabaseRecord, JobState, Manifest, UnfinishedJobs};
-use crate::vault::Day;
+use crate::vault::{Day, ProofKind};
+
+/// How many of a day's proofs are shown.
+const PROOFS: usize = 3;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -28,9 +31,33 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let which = words.first().map_or("latest", String::as_str);
     let day = args.vault.place(session, repository)?.day(which, session)?;
     if session.out.json {
-        return session.out.document(&json!({"path": day.path(), "manifest": day.manifest()}));
+        let document = json!({"path": day.path(), "manifest": day.manifest(), "proofs": day.vault().proofs(day.name())?});
+        return session.out.document(&document);
     }
-    session.out.text(&shown(&day, session.now()).0)
+    let mut page = shown(&day, session.now());
+    proofs(&day, session.now(), &mut page);
+    session.out.text(&page.0)
+}
+
+/// What its newest verifies and drills said.
+fn proofs(day: &Day, now: Timestamp, page: &mut Page) {
+    let proofs = match day.vault().proofs(day.name()) {
+        Ok(proofs) => proofs,
+        Err(error) => return page.line(format!("proofs: {error}")),
+    };
+    for proof in proofs.iter().rev().take(PROOFS) {
+        let what = match proof.kind {
+            ProofKind::Verify => "verify",
+            ProofKind::Drill => "drill",
+        };
+        let found = match (proof.ok, proof.sampled) {
+            (true, None) => "sound".to_owned(),
+            (true, Some(percent)) => format!("sound, as far as a sample of {percent}% tells"),
+            (false, _) => format!("{}: {}", figures::count(proof.damages, "damage"), proof.first.join("; ")),
+        };
+        let (age, length) = (figures::age(proof.at, now), figures::length(proof.seconds.total));
+        page.line(format!("{what} {age}, in {length}: {found}"));
+    }
 }
 
 fn shown(day: &Day, now: Timestamp) -> Page {

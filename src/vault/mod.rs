@@ -61,7 +61,7 @@ pub use lock::Locked;
 pub use pin::Pin;
 pub use place::{Overlap, overlap};
 pub use probe::Probe;
-pub use proofs::{Proof, ProofKind, ProofSeconds, proven};
+pub use proofs::{Proof, ProofKind, ProofSeconds, Standing, proven};
 pub use writer::DayWriter;
 
 use crate::fs;

@@ -128,14 +128,84 @@ pub fn proven(proofs: &[Proof]) -> Option<&Proof> {
     (drill.ok && deciding.is_none_or(|proof| proof.ok)).then_some(drill)
 }
 
+/// How a day stands by what was proven of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Nothing was tried yet.
+    Unknown,
+    /// A part of its content was read and was right.
+    Sampled,
+    /// All of its content was read and was right.
+    Verified,
+    /// It was restored and compared.
+    Proven,
+    /// A verify found damage, which is not known to be repaired.
+    Damaged,
+    /// Its newest drill failed.
+    DrillFailed,
+}
+
+impl Standing {
+    /// The word for people; empty when nothing is known.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "",
+            Self::Sampled => "sampled",
+            Self::Verified => "verified",
+            Self::Proven => "proven",
+            Self::Damaged => "DAMAGED",
+            Self::DrillFailed => "DRILL FAILED",
+        }
+    }
+
+    /// Of the outcomes of a day, oldest first.
+    #[must_use]
+    pub fn of(proofs: &[Proof]) -> Self {
+        let whole = |proof: &&Proof| proof.sampled.is_none();
+        let verifies = || proofs.iter().filter(|proof| proof.kind == ProofKind::Verify);
+        let damaged = verifies().rev().find(|proof| !proof.ok || whole(proof)).is_some_and(|proof| !proof.ok);
+        let drill = proofs.iter().rev().find(|proof| proof.kind == ProofKind::Drill);
+        if proven(proofs).is_some() {
+            Self::Proven
+        } else if damaged {
+            Self::Damaged
+        } else if drill.is_some_and(|drill| !drill.ok) {
+            Self::DrillFailed
+        } else if verifies().any(|proof| whole(&proof)) {
+            Self::Verified
+        } else if proofs.is_empty() {
+            Self::Unknown
+        } else {
+            Self::Sampled
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Proof, ProofKind, ProofSeconds, proven};
+    use super::{Proof, ProofKind, ProofSeconds, Standing, proven};
 
     fn proof(kind: ProofKind, ok: bool, sampled: Option<f64>) -> Proof {
         let at = jiff::Timestamp::UNIX_EPOCH;
         let (seconds, first, by) = (ProofSeconds::default(), Vec::new(), String::new());
         Proof { at, kind, ok, sampled, seconds, damages: u64::from(!ok), first, by }
+    }
+
+    #[test]
+    fn a_day_stands_as_its_outcomes_say() {
+        let drill = |ok| proof(ProofKind::Drill, ok, None);
+        let verify = |ok, sampled| proof(ProofKind::Verify, ok, sampled);
+        let word = |proofs: &[Proof]| Standing::of(proofs).word();
+        assert_eq!(word(&[]), "");
+        assert_eq!(word(&[verify(true, Some(5.0))]), "sampled");
+        assert_eq!(word(&[verify(true, None), verify(true, Some(5.0))]), "verified");
+        assert_eq!(word(&[verify(false, None), verify(true, Some(5.0))]), "DAMAGED");
+        assert_eq!(word(&[verify(false, Some(5.0)), verify(true, None)]), "verified");
+        assert_eq!(word(&[drill(false), verify(true, None)]), "DRILL FAILED");
+        assert_eq!(word(&[drill(true), verify(true, Some(5.0))]), "proven");
+        assert_eq!(word(&[drill(true), verify(false, None)]), "DAMAGED");
     }
 
     #[test]

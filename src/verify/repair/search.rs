@@ -104,7 +104,8 @@ impl<'a> Search<'a> {
         if damage.fault == Fault::Foreign {
             return Some(Remedy::Aside);
         }
-        if matches!(damage.part, Part::Seal) || damage.fault == Fault::Numbers {
+        // What does not agree with the rest is to blame only if it is not what was sealed.
+        if damage.part == Part::Seal || (damage.fault == Fault::Numbers && !self.is_changed(damage)) {
             return None;
         }
         if damage.record.as_ref().is_some_and(|record| record.kind != FileKind::File) {
@@ -125,6 +126,11 @@ impl<'a> Search<'a> {
         let record = damage.record.as_ref()?;
         let path = self.live.get(&record.tree)?.join(record.path.as_path());
         self.has_digest(&path, &digest).then_some(Remedy::Live { path })
+    }
+
+    fn is_changed(&self, damage: &Damage) -> bool {
+        let digest = wanted(self.day, damage);
+        digest.is_some_and(|digest| !self.has_digest(&damage.path(self.day), &digest))
     }
 
     fn copies_of(&self, damage: &Damage, digest: &str) -> Vec<(String, PathBuf)> {
