@@ -129,14 +129,14 @@ pub async fn day(day: &Day, choice: &Choice, context: &Context) -> Result<Report
     let mut seconds = files.map_err(|_| Error::Thread)??;
     archives?;
     gather.check()?;
-    seconds.total = (context.clock.monotonic() - begun).as_secs_f64();
+    seconds.total = context.clock.monotonic().saturating_sub(begun).as_secs_f64();
     Ok(gather.report(day.name(), seconds))
 }
 
 /// All that is read from files; gives how long the parts took.
 fn files(day: &Day, gather: &Gather) -> Result<ProofSeconds, Error> {
     let clock = &gather.context.clock;
-    let since = |begun: Duration| (clock.monotonic() - begun).as_secs_f64();
+    let since = |begun: Duration| clock.monotonic().saturating_sub(begun).as_secs_f64();
     let begun = clock.monotonic();
     let seal = seal::check(day, gather);
     let found = own::list(day, gather)?;

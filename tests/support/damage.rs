@@ -98,6 +98,14 @@ pub fn cases(day: &Path, before: &Path) -> Vec<Case> {
         hows.extend(other.map(How::Swap));
         cases.extend(hows.into_iter().map(|how| Case { of, file: file.clone(), how }));
     }
+    cases.extend(cases_of_attributes());
+    cases.extend(cases_of_additions());
+    cases
+}
+
+/// What is not in the content of a file.
+fn cases_of_attributes() -> Vec<Case> {
+    let mut cases = Vec::new();
     let mut more = |of, file: &str, hows: &[How]| {
         cases.extend(hows.iter().map(|how| Case { of, file: file.into(), how: how.clone() }));
     };
@@ -116,13 +124,19 @@ pub fn cases(day: &Path, before: &Path) -> Vec<Case> {
     );
     more("a pipe", "trees/files/pipe", &[How::Delete, How::Kind, How::Mode, How::Time]);
     more("one of two names", "trees/files/second", &[How::Part, How::Delete, How::Flip(0.5), How::Mode]);
+    cases
+}
+
+/// What nobody knows.
+fn cases_of_additions() -> Vec<Case> {
+    let mut cases = Vec::new();
     for kind in ["file", "directory", "link"] {
-        more("what was added", "added", &[How::Add(kind)]);
-        more("what was added", "database/added", &[How::Add(kind)]);
-        more("what was added", "database/shop/added", &[How::Add(kind)]);
-        more("what was added", "database/shop/tables/added", &[How::Add(kind)]);
-        more("what was added", "trees/added", &[How::Add(kind)]);
-        more("what was added", "trees/files/deep/added", &[How::Add(kind)]);
+        for place in
+            ["", "database/", "database/shop/", "database/shop/tables/", "trees/", "trees/files/deep/"]
+        {
+            let (of, file) = ("what was added", PathBuf::from(format!("{place}added")));
+            cases.push(Case { of, file, how: How::Add(kind) });
+        }
     }
     cases
 }

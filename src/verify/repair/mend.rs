@@ -29,7 +29,7 @@ pub fn mend(locked: &Locked, day: &Day, prospect: &Prospect, context: &Context) 
     let bench = Bench { locked, day, staging: Dir::open(&staging)?, context };
     match remedy {
         Remedy::Aside => bench.move_aside(&prospect.names[0])?,
-        Remedy::Record => bench.from_record(prospect)?,
+        Remedy::Record => bench.make_anew(prospect)?,
         Remedy::Day { path, .. } | Remedy::Live { path } => {
             let digest =
                 wanted(day, &prospect.damage).ok_or_else(|| failed("no digest of it is known".to_owned()))?;
@@ -91,7 +91,7 @@ impl Bench<'_> {
     /// Each name becomes the new inode by a rename.
     fn give_names(&self, names: &[Place]) -> Result<(), Error> {
         for place in names {
-            let parent = self.parent(place)?;
+            let parent = Parent::of(place)?;
             // A second name of the new inode, which the rename uses up.
             self.staging.unlink(b"name")?;
             self.staging.link(b"new", &self.staging, b"name")?;
@@ -107,7 +107,7 @@ impl Bench<'_> {
     }
 
     /// What has no content is made from its record.
-    fn from_record(&self, prospect: &Prospect) -> Result<(), Error> {
+    fn make_anew(&self, prospect: &Prospect) -> Result<(), Error> {
         let Some(record) = &prospect.damage.record else { return Ok(()) };
         let wanted = of_record(record);
         if record.kind == FileKind::Directory {
@@ -133,7 +133,7 @@ impl Bench<'_> {
 
     /// A directory belongs to one day only: it is made, or set right, where it is.
     fn directory(&self, place: &Place, wanted: &Attributes) -> Result<(), Error> {
-        let parent = self.parent(place)?;
+        let parent = Parent::of(place)?;
         match parent.dir.stat_if_exists(&parent.name)? {
             Some(there) if there.kind == Kind::Directory => {}
             there => {
@@ -148,7 +148,7 @@ impl Bench<'_> {
     }
 
     fn move_aside(&self, place: &Place) -> Result<(), Error> {
-        let parent = self.parent(place)?;
+        let parent = Parent::of(place)?;
         self.put_among_strays(&parent)?;
         parent.settle()
     }
@@ -169,17 +169,6 @@ impl Bench<'_> {
         Ok(parent.dir.rename(&parent.name, &strays, &name)?)
     }
 
-    /// The directory that a name is in, reached without following a link below the day.
-    fn parent(&self, place: &Place) -> Result<Parent, Error> {
-        let (above, name) = split_last(&place.file.0);
-        let dir = Dir::open(&place.day)?.beneath(above)?;
-        let was = dir.stat_self()?;
-        if was.mode & 0o200 == 0 {
-            set_mode(&dir, was.mode | 0o700)?;
-        }
-        Ok(Parent { name: name.to_vec(), was, dir })
-    }
-
     /// A file of the day outside the trees: as daykeep writes them.
     fn of_own_file(&self, place: &Place) -> Result<Attributes, Error> {
         let owner = Dir::open(self.day.path())?.stat_self()?;
@@ -195,6 +184,17 @@ impl Bench<'_> {
 }
 
 impl Parent {
+    /// The directory that a name is in, reached without following a link below the day.
+    fn of(place: &Place) -> Result<Self, Error> {
+        let (above, name) = split_last(&place.file.0);
+        let dir = Dir::open(&place.day)?.beneath(above)?;
+        let was = dir.stat_self()?;
+        if was.mode & 0o200 == 0 {
+            set_mode(&dir, was.mode | 0o700)?;
+        }
+        Ok(Self { name: name.to_vec(), was, dir })
+    }
+
     /// Gives the directory its mode and time back, and flushes it.
     fn settle(self) -> Result<(), Error> {
         attributes::set_mtime(&self.dir, b"", self.was.mtime)?;
