@@ -421,6 +421,28 @@ fn what_keeps_a_drill_from_being_made_is_no_word_about_the_day() {
     assert_eq!(jobs, 4, "every drill is a job");
 }
 
+#[test]
+fn a_place_without_room_is_refused_with_the_figures() {
+    let shop = shop();
+    let small = shop.path("small");
+    fs::create_dir(&small).unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=60m", "tmpfs"]).arg(&small).stderr(Stdio::null());
+    if !mount.status().is_ok_and(|status| status.success()) {
+        // Without the right to mount.
+        return;
+    }
+    let output = shop.output(&["drill", "--scratch", small.to_str().unwrap()]);
+    let left = left_in(&small);
+    assert!(Command::new("umount").arg(&small).status().unwrap().success());
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let (expected, day) = (" has 60.0 MiB free; a drill of the day ", shop.days()[0].name().to_owned());
+    assert!(told.contains(&format!("{expected}{day} needs about ")), "{told}");
+    assert_eq!(left, [""; 0]);
+    assert!(!is_proven(&shop));
+}
+
 /// A drill that tells what it does.
 fn start(shop: &Shop) -> (Child, std::io::Lines<BufReader<std::process::ChildStderr>>) {
     let mut command = shop.daykeep(&["drill"]);

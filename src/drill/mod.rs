@@ -110,7 +110,7 @@ async fn in_scratch(
 ) -> Result<Outcome, Error> {
     let context = step.context;
     let begun = context.clock.monotonic();
-    let since = |begun: Duration| (context.clock.monotonic() - begun).as_secs_f64();
+    let since = |begun: Duration| context.clock.monotonic().saturating_sub(begun).as_secs_f64();
 
     step.begin(Phase::Preflight)?;
     room::enough(day, scratch.path(), request.trees)?;

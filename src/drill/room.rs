@@ -25,7 +25,7 @@ const BYTES_A_SHARED_FILE: u64 = 1024;
 /// There is too little room; the error has the figures.
 pub fn enough(day: &Day, scratch: &Path, trees: Trees) -> Result<(), Error> {
     let volume = fs::volume(scratch)?;
-    let databases = for_databases(day)?;
+    let databases = for_databases(day);
     let manifest = day.manifest();
     let shares = SHARING.contains(&volume.kind.as_str())
         && fs::look_at(scratch)?.dev() == fs::look_at(day.path())?.dev();
@@ -47,8 +47,8 @@ pub fn enough(day: &Day, scratch: &Path, trees: Trees) -> Result<(), Error> {
     Ok(())
 }
 
-fn for_databases(day: &Day) -> Result<u64, Error> {
-    let Some(record) = &day.manifest().database else { return Ok(0) };
+fn for_databases(day: &Day) -> u64 {
+    let Some(record) = &day.manifest().database else { return 0 };
     let mut needed = EMPTY_SERVER;
     for entry in &record.databases {
         let archive = day.database().join(&entry.directory).join("rest.dump");
@@ -56,7 +56,7 @@ fn for_databases(day: &Day) -> Result<u64, Error> {
         let rest = fs::look_at(&archive).map_or(0, |seen| seen.len());
         needed += entry.row_bytes * BYTES_A_ROW_BYTE + rest * BYTES_AN_ARCHIVE_BYTE + EMPTY_DATABASE;
     }
-    Ok(needed)
+    needed
 }
 
 /// Whether a failure came of a disk that is full.

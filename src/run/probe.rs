@@ -8,7 +8,7 @@ use crate::config::{Config, Repository};
 use crate::event::Context;
 
 use crate::vault::{Vault, overlap};
-use crate::{crosscheck, database, fs, hold};
+use crate::{crosscheck, database, fs, hold, postgres};
 
 /// How a finding bears on the next run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -123,6 +123,7 @@ async fn database_of(repository: &Repository, of: &mut Findings<'_>, context: &C
             of.ok("database", format!("PostgreSQL {} answers", report.server_version_text));
             of.ok("database", format!("pg_dump {} will be used", report.pg_dump_version));
             of.ok("database", format!("{} databases can be read", report.databases.len()));
+            scratch_of(repository, report.server_version / 10_000, of).await;
             for warning in &report.warnings {
                 of.tell("database", Verdict::Warning, warning.clone(), None);
             }
@@ -137,6 +138,20 @@ async fn database_of(repository: &Repository, of: &mut Findings<'_>, context: &C
             }
         }
         Err(error) => of.fail("database", &error, None),
+    }
+}
+
+/// Whether scheduled drills have a server to restore into.
+async fn scratch_of(repository: &Repository, major: u32, of: &mut Findings<'_>) {
+    if repository.drill.schedule.is_none() {
+        return;
+    }
+    let bin_dir = repository.database.as_ref().and_then(|database| database.bin_dir.as_deref());
+    match postgres::find_server_programs(bin_dir, major).await {
+        Ok(programs) => {
+            of.ok("drill", format!("PostgreSQL {} can be its scratch server", programs.version.text))
+        }
+        Err(error) => of.tell("drill", Verdict::Warning, error.to_string(), None),
     }
 }
 
