@@ -280,11 +280,26 @@ fn a_day_of_gold_alone_brings_everything_back() {
     let day = repository.run();
     let kept_tree = repository.days_dir().join(&day).join("trees/repository");
     assert!(!kept_tree.join("localhost/files").exists() && kept_tree.join("localhost/gold").exists());
+    // What it will cost is known from the day alone.
+    let shown = repository.json(&["show", "latest", "--json"]);
+    let to_unpack = &shown["manifest"]["to_unpack"];
+    let figures = "SELECT 4 || ' ' || count(*) || ' ' || sum(pfile_size) FROM pfile";
+    let told = format!("{} {} {}", to_unpack["uploads"], to_unpack["files"], to_unpack["bytes"]);
+    assert_eq!(told, psql(&repository, figures));
+    let past =
+        "SELECT sum(extract(epoch FROM jq_endtime - jq_starttime)) FROM jobqueue WHERE jq_type = 'ununpack'";
+    let past: f64 = psql(&repository, past).parse().unwrap();
+    assert!((to_unpack["seconds"].as_f64().unwrap() - past).abs() < 0.001, "{to_unpack:#} is not {past}");
+    let page = String::from_utf8(repository.daykeep(&["show", "latest"]).output().unwrap().stdout).unwrap();
+    assert!(page.contains("gold alone: after a restore, 4 uploads become 16 files of "), "{page}");
 
     repository.fossology.server.lose();
     fs::remove_dir_all(repository.fossology.repository()).unwrap();
     repository.fossology.server.init(&[]);
     repository.fossology.server.run();
+    let plan = repository.daykeep(&["restore", "latest", "--plan"]).output().unwrap();
+    let warned = String::from_utf8_lossy(&plan.stderr).into_owned();
+    assert!(warned.contains("the day has gold alone: "), "{}", repository.told(&plan));
     let output = repository.daykeep(&["restore", "latest", "--yes", "--start"]).output().unwrap();
     assert!(output.status.success(), "{}", repository.told(&output));
 

@@ -61,6 +61,7 @@ fn manifest(at: Timestamp) -> Manifest {
         trees: [("gold".to_owned(), tree_record())].into(),
         checks: Vec::new(),
         unfinished_jobs: None,
+        to_unpack: None,
         digests: [("forged".to_owned(), "0".to_owned())].into(),
         configuration: String::new(),
     }

@@ -93,6 +93,9 @@ fn shown(day: &Day, now: Timestamp) -> Page {
             check.missing
         ));
     }
+    if let Some(to_unpack) = &manifest.to_unpack {
+        page.line(format!("gold alone: after a restore, {to_unpack}"));
+    }
     if let Some(unfinished) = &manifest.unfinished_jobs {
         jobs(unfinished, &mut page);
     }

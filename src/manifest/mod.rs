@@ -8,6 +8,7 @@ mod record;
 mod seal;
 mod segment;
 mod unfinished;
+mod unpack;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub use record::{FileKind, FileRecord, PathBytes, hex_decode, hex_encode};
 pub use seal::{DatabaseSeal, SealRecord, TableName, TableSeal, TreeSeal};
 pub use segment::{Rows, Segment, TableRecord};
 pub use unfinished::{JobState, UnfinishedJob, UnfinishedJobs};
+pub use unpack::ToUnpack;
 
 /// The version of the format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -68,6 +70,10 @@ pub struct Manifest {
     /// this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished_jobs: Option<UnfinishedJobs>,
+    /// What FOSSology will have to unpack again after a restore; None where the day has all files, and in days made before this was
+    /// recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_unpack: Option<ToUnpack>,
     /// BLAKE3 digests (hex) of every file of the day outside `trees/` and but for `manifest.json` itself, by path
     /// relative to the day. The files below `trees/` have their digests in `files.jsonl.zst`.
     pub digests: BTreeMap<String, String>,

@@ -119,6 +119,11 @@ fn empty_plan(request: &Request, day: &Day, begun: Option<&PendingRestore>) -> R
             day.name()
         ));
     }
+    if let (Some(to_unpack), Target::InPlace(_)) = (&day.manifest().to_unpack, &request.target) {
+        warnings.push(format!(
+            "the day has gold alone: FOSSology unpacks afterwards what is missing; {to_unpack}"
+        ));
+    }
     Ok(Plan {
         repository: request.repository.name.clone(),
         day: day.name().to_owned(),

@@ -21,6 +21,12 @@ impl Past {
         let share = (self.bytes > 0).then(|| gold.map(|gold| gold as f64 / self.bytes as f64))?;
         share.map(|share| self.seconds * share)
     }
+
+    /// The same once more, and uploads that were never unpacked and have so many bytes of gold.
+    pub(super) fn with_others(&self, gold: u64) -> Option<f64> {
+        let others = if gold == 0 { 0.0 } else { self.expect(None, Some(gold))? };
+        Some(self.seconds + others)
+    }
 }
 
 /// All of them, one after the other; None: one of them is not known.
@@ -41,6 +47,8 @@ mod tests {
         assert_eq!(past.expect(None, Some(2_100_000_000)), Some(9_900.0));
         assert_eq!(past.expect(None, None), None);
         assert_eq!(Past::default().expect(None, Some(7)), None);
+        assert_eq!(past.with_others(2_100_000_000), Some(1.5 * 19_800.0));
+        assert_eq!((past.with_others(0), Past::default().with_others(7)), (Some(19_800.0), None));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! queued again, and what was unpacked meanwhile is no longer missing.
 
 mod error;
+mod expect;
 mod forecast;
 mod missing;
 mod plan;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use crate::config::{self, Adapter, CheckQuery, Repository};
 
 pub use error::Error;
+pub use expect::to_unpack_at;
 pub use plan::{Gold, Plan, Upload, plan};
 pub use queue::{Outcome, Queued, queue};
 pub use unfinished::{ask, unfinished_at};

@@ -199,7 +199,7 @@ fn upload(row: &Row, past: &Past) -> Result<Upload, tokio_postgres::Error> {
 }
 
 /// Counts and sizes are never negative in FOSSology's tables.
-fn positive(number: i64) -> u64 {
+pub(super) fn positive(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 

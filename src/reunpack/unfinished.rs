@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, pin_mut};
 use tokio_postgres::Row;
 
-use super::{Error, cannot_read};
+use super::{Error, cannot_read, expect};
 use crate::config::{Adapter, Repository};
 use crate::database::{self, Frozen, Prepared};
 use crate::event::{Context, Notices as _};
@@ -32,6 +32,7 @@ fn database_of(repository: &Repository) -> Option<&str> {
 /// # Errors
 /// It does not: the database is not FOSSology's.
 pub async fn ask(repository: &Repository, prepared: &Prepared) -> Result<(), Error> {
+    expect::ask(repository, prepared).await?;
     let Some(name) = database_of(repository) else { return Ok(()) };
     match prepared.columns_of(name, UNFINISHED).await {
         // It is not dumped: `unfinished_at` tells.

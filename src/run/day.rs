@@ -10,7 +10,7 @@ use crate::crosscheck;
 use crate::database;
 use crate::event::Context;
 use crate::manifest::{
-    CheckRecord, DatabaseSeal, FORMAT, Manifest, RecordWriter, TreeRecord, UnfinishedJobs,
+    CheckRecord, DatabaseSeal, FORMAT, Manifest, RecordWriter, ToUnpack, TreeRecord, UnfinishedJobs,
 };
 use crate::reunpack;
 use crate::run::Error;
@@ -31,6 +31,7 @@ pub(super) struct Contents {
     filled: Filled,
     checks: Vec<CheckRecord>,
     unfinished_jobs: Option<UnfinishedJobs>,
+    to_unpack: Option<ToUnpack>,
 }
 
 /// Dumps from the snapshots and finishes the trees, both at once.
@@ -100,15 +101,16 @@ pub(super) async fn cross_checked(
     writer: &DayWriter,
     context: &Context,
 ) -> Result<Contents, Error> {
-    let (mut records, mut unfinished_jobs) = (Vec::new(), None);
+    let (mut records, mut unfinished_jobs, mut to_unpack) = (Vec::new(), None, None);
     if let Some(snapshots) = filled.snapshots.take() {
         unfinished_jobs = reunpack::unfinished_at(repository, &snapshots, context).await?;
+        to_unpack = reunpack::to_unpack_at(repository, &snapshots).await?;
         let root_of = |tree: &str| writer.trees().join(tree);
         records =
             crosscheck::every_row_has_its_file(&repository.checks, &snapshots, &root_of, context).await?;
         snapshots.finish().await?;
     }
-    Ok(Contents { filled, checks: records, unfinished_jobs })
+    Ok(Contents { filled, checks: records, unfinished_jobs, to_unpack })
 }
 
 impl Contents {
@@ -122,7 +124,7 @@ impl Contents {
         started: Timestamp,
         context: &Context,
     ) -> (Manifest, Vec<DatabaseSeal>) {
-        let Self { filled, checks, unfinished_jobs } = self;
+        let Self { filled, checks, unfinished_jobs, to_unpack } = self;
         let (database, seals) = match filled.database {
             Some(database::Dumped { record, seals }) => (Some(record), seals),
             None => (None, Vec::new()),
@@ -144,6 +146,7 @@ impl Contents {
             trees: filled.trees,
             checks,
             unfinished_jobs,
+            to_unpack,
             digests: BTreeMap::new(),
             configuration: repository.as_toml.clone(),
         };

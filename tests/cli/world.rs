@@ -243,6 +243,7 @@ fn manifest(freeze_point: Timestamp, files: u64) -> Manifest {
         trees: BTreeMap::from([("files".to_owned(), tree)]),
         checks: Vec::new(),
         unfinished_jobs: None,
+        to_unpack: None,
         digests: BTreeMap::new(),
         configuration: String::new(),
     }
