@@ -378,3 +378,29 @@ fn steps(kept: &Kept) -> Vec<String> {
     let lines = journal.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter_map(|line| Some(line.get("step")?.as_str()?.to_owned())).collect()
 }
+
+#[test]
+fn one_table_comes_back_alone() {
+    let kept = Kept::new();
+    let server = &kept.repository.fossology.server;
+    server.psql("shop", "DELETE FROM app.sale; UPDATE app.item SET name = 'wrong'");
+    let damaged = kept.now();
+    let plan = kept.must(&[&kept.day, "--table", "shop.app.sale", "--plan"]);
+    assert!(plan.contains("table shop.app.sale: replaced"), "{plan}");
+    assert!(plan.contains("stays      the rest of the database shop"), "{plan}");
+    kept.must(&[&kept.day, "--table", "shop.app.sale", "--yes"]);
+    assert_eq!(server.psql("shop", "SELECT count(*) FROM app.sale"), "300");
+    assert_eq!(server.psql("shop", "SELECT DISTINCT name FROM app.item"), "wrong", "the other table stays");
+    kept.must(&["--undo"]);
+    kept.now().assert_is(&damaged, "after --undo");
+
+    kept.must(&[&kept.day, "--table", "shop.app.sale", "--table", "shop.app.item", "--yes"]);
+    kept.must(&["--confirm"]);
+    kept.now().assert_is(&kept.then, "both tables");
+    kept.assert_nothing_left();
+    kept.refused(
+        &[&kept.day, "--table", "shop.app.nope", "--yes"],
+        1,
+        "cannot be restored, and nothing was changed",
+    );
+}

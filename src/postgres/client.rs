@@ -152,11 +152,12 @@ pub async fn connect(resolved: &Resolved, dbname: &str, application_name: &str) 
     }
 }
 
-/// No server, or none that knows the database.
+/// No server, or none that knows the database, or one on which it is closed to everybody: a restore that was killed in its switch leaves it
+/// so for the moment.
 fn is_absent(error: &tokio_postgres::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
     if let Some(code) = error.code() {
-        return *code == SqlState::INVALID_CATALOG_NAME;
+        return [SqlState::INVALID_CATALOG_NAME, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE].contains(code);
     }
     let mut source = error.source();
     while let Some(cause) = source {

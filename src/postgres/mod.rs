@@ -41,7 +41,7 @@ pub enum Error {
         cause: String,
         /// What may explain it: a password file that was passed over.
         note: String,
-        /// Nobody was there to refuse: no server, or no such database.
+        /// Nobody was there to refuse: no server, no such database, or one that is closed to everybody.
         absent: bool,
     },
     /// A parameter makes no sense, or means what daykeep cannot do.

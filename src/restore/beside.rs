@@ -8,7 +8,7 @@ use crate::restore::look::Found;
 use crate::restore::record::Durable;
 use crate::restore::steps::{Job, uncancelled};
 use crate::restore::still::Stillness;
-use crate::restore::{Error, Request, look, trees};
+use crate::restore::{Error, Request, look, tables, trees};
 use crate::vault::Day;
 
 /// Loads the databases and stages the files. The record knows of each before it is made.
@@ -25,6 +25,9 @@ pub(super) async fn put(
         job.may_stop_before(Phase::Load)?;
         let wish = look::wish(request, day, &found.chosen, durable.tag());
         load(&wish, survey, durable, context).await?;
+    }
+    if !found.tables.is_empty() {
+        tables::record(request, &found.tables, durable)?;
     }
     if !found.pieces.is_empty() {
         job.may_stop_before(Phase::Stage)?;

@@ -10,7 +10,7 @@ use crate::database::restore::{self as rows, Beside, Made, Survey, Swap, Wish};
 use crate::event::{Context, Phase};
 use crate::restore::look::{self, Found};
 use crate::restore::steps::{Job, blocking, uncancelled};
-use crate::restore::{Answer, Consent, Error, Outcome, Request, Restored, Target, trees};
+use crate::restore::{Answer, Consent, Error, Outcome, Request, Restored, Target, tables, trees};
 use crate::tree::restore::{self as files, Elsewhere};
 use crate::vault::Day;
 
@@ -39,6 +39,11 @@ pub(super) async fn restore(
         job.may_stop_before(Phase::Load)?;
         let wish = look::wish(request, &day, &found.chosen, job.id());
         databases(&wish, survey, context).await?;
+    }
+    for swap in &found.tables {
+        tables::replace(request, &day, swap, context).await?;
+        // There was none: what is kept of it is empty.
+        swap.drop_old(&look::server(request)).await?;
     }
     let mut placed = Vec::new();
     if let Target::Elsewhere { trees: Some(directory), .. } = &request.target {

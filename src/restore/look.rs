@@ -1,10 +1,12 @@
 //! Looking at everything that a restore needs, before anything is changed: the plan, and all that stands in its way.
 
+use crate::config::Server;
 use crate::database::restore::{self as rows, Action, Wish};
 use crate::event::{Context, Notices as _};
 use crate::journal::{PendingRestore, RestorePhase};
 use crate::restore::error::sentence_of;
 use crate::restore::expected::{Work, expected, newest_drill};
+use crate::restore::tables;
 use crate::restore::trees::{self, Piece};
 use crate::restore::{
     Chosen, DatabasePlan, Error, HoldPlan, Plan, Proven, Request, ServerPlan, Space, Target,
@@ -21,6 +23,8 @@ pub(super) struct Found {
     pub(super) chosen: Chosen,
     /// The server, when databases are restored.
     pub(super) survey: Option<rows::Survey>,
+    /// The single tables that are replaced.
+    pub(super) tables: Vec<rows::TableSwap>,
     /// The trees and parts of trees that are restored.
     pub(super) pieces: Vec<Piece>,
     plan: Plan,
@@ -50,6 +54,7 @@ pub(super) async fn around(
         plan: empty_plan(request, day, begun)?,
         chosen,
         survey: None,
+        tables: Vec::new(),
         pieces: Vec::new(),
         problems: Vec::new(),
     };
@@ -57,8 +62,11 @@ pub(super) async fn around(
         // Half of the server is the day's already, and all that is needed is beside it: there is nothing to look at.
         return Ok(found);
     }
-    if found.chosen.touches_database() {
-        look_at_server(&mut found, request, day, tag, context).await?;
+    if found.chosen.touches_database() && has_server(&mut found, request) {
+        if !found.chosen.databases.is_empty() {
+            look_at_server(&mut found, request, day, tag, context).await?;
+        }
+        look_at_tables(&mut found, request, day, tag, context).await?;
     }
     if found.chosen.touches_trees() {
         look_at_trees(&mut found, request, day, context).await?;
@@ -73,11 +81,6 @@ pub(super) async fn around(
 fn chosen(request: &Request, day: &Day) -> Result<Chosen, Error> {
     let mut chosen =
         Chosen::of(&request.choice, day.manifest()).map_err(|problems| Error::NotThere { problems })?;
-    if let Some(table) = chosen.tables.first() {
-        let problem =
-            format!("{table}: single tables cannot be restored yet; restore its database with --to-server");
-        return Err(Error::Senseless { problem });
-    }
     if let Target::Elsewhere { trees, server } = &request.target {
         let named = !request.choice.is_everything();
         let homeless = |what: &str, option: &str| {
@@ -131,6 +134,7 @@ fn empty_plan(request: &Request, day: &Day, begun: Option<&PendingRestore>) -> R
         proven: proven.map(|drill| Proven { at: drill.at, seconds: drill.seconds.total }),
         continues: begun.cloned(),
         server: None,
+        tables: Vec::new(),
         trees: Vec::new(),
         stays: Vec::new(),
         hold,
@@ -140,12 +144,45 @@ fn empty_plan(request: &Request, day: &Day, begun: Option<&PendingRestore>) -> R
     })
 }
 
+/// Where the databases go.
+pub(super) fn server(request: &Request) -> Server {
+    match &request.target {
+        Target::Elsewhere { server: Some(server), .. } => server.as_ref().clone(),
+        _ => request.repository.database.as_ref().map(|database| database.server.clone()).unwrap_or_default(),
+    }
+}
+
+fn has_server(found: &mut Found, request: &Request) -> bool {
+    let has = request.repository.database.is_some() || matches!(request.target, Target::Elsewhere { .. });
+    if !has {
+        let problem =
+            "the configuration has no database, and the day has: add it, or restore it with --to-server";
+        found.problems.push(problem.to_owned());
+    }
+    has
+}
+
+async fn look_at_tables(
+    found: &mut Found,
+    request: &Request,
+    day: &Day,
+    tag: u64,
+    context: &Context,
+) -> Result<(), Error> {
+    let seen = tables::look(request, &found.chosen, day, tag, context).await?;
+    found.problems.extend(seen.problems);
+    found.plan.warnings.extend(seen.warnings);
+    found.plan.tables = seen.plans;
+    found.tables = seen.swaps;
+    Ok(())
+}
+
 /// What the databases' part is to do.
 pub(super) fn wish<'a>(request: &Request, day: &'a Day, chosen: &Chosen, tag: u64) -> Wish<'a> {
     let database = request.repository.database.as_ref();
     let target = match &request.target {
-        Target::Elsewhere { server: Some(server), .. } => rows::Target::Fresh(server.as_ref().clone()),
-        _ => rows::Target::Live(database.map(|database| database.server.clone()).unwrap_or_default()),
+        Target::Elsewhere { .. } => rows::Target::Fresh(server(request)),
+        Target::InPlace(_) => rows::Target::Live(server(request)),
     };
     Wish {
         day: day.path(),
@@ -167,12 +204,6 @@ async fn look_at_server(
     tag: u64,
     context: &Context,
 ) -> Result<(), Error> {
-    if request.repository.database.is_none() && matches!(request.target, Target::InPlace(_)) {
-        let problem =
-            "the configuration has no database, and the day has: add it, or restore it with --to-server";
-        found.problems.push(problem.to_owned());
-        return Ok(());
-    }
     let wish = wish(request, day, &found.chosen, tag);
     let survey = match rows::survey(&wish, context).await {
         Ok(survey) => survey,
@@ -211,7 +242,6 @@ fn server_plan(survey: &rows::Survey) -> ServerPlan {
         version: survey.server.version_text.clone(),
         user: survey.server.user.clone(),
         databases: databases.collect(),
-        tables: Vec::new(),
         new_roles: survey.roles.created.clone(),
         changed_roles: survey.roles.changed.clone(),
         new_tablespaces: survey

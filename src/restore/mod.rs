@@ -43,6 +43,7 @@ mod settle;
 mod steps;
 mod still;
 mod switch;
+mod tables;
 mod trees;
 mod unpack;
 
@@ -145,7 +146,7 @@ async fn in_place(
     let calm = &steps::uncancelled(context);
     let half_way = |error| settle::half_way(error, &durable);
     job.step(Phase::Switch).map_err(half_way)?;
-    switch::forward(&durable, calm).await.map_err(half_way)?;
+    switch::forward(request, &day, &durable, calm).await.map_err(half_way)?;
 
     durable.advance(RestorePhase::Checking).map_err(half_way)?;
     job.step(Phase::CrossCheck).map_err(half_way)?;

@@ -22,6 +22,8 @@ pub struct Plan {
     pub continues: Option<PendingRestore>,
     /// The server of the databases.
     pub server: Option<ServerPlan>,
+    /// Single tables.
+    pub tables: Vec<TableChange>,
     /// The trees.
     pub trees: Vec<TreePlan>,
     /// What of the repository stays as it is, one sentence each.
@@ -54,8 +56,6 @@ pub struct ServerPlan {
     pub user: String,
     /// Whole databases.
     pub databases: Vec<DatabasePlan>,
-    /// Single tables.
-    pub tables: Vec<TableChange>,
     /// Roles that are missing and will be made.
     pub new_roles: Vec<String>,
     /// Roles that become what they were in the day.
@@ -86,10 +86,12 @@ pub struct DatabasePlan {
 pub struct TableChange {
     /// `DATABASE.SCHEMA.TABLE`
     pub name: String,
-    /// Whether one is there now.
-    pub is_there: bool,
+    /// Rows of the one that is there now, about; None: there is none.
+    pub now_rows: Option<u64>,
     /// Rows of the day's.
     pub rows: u64,
+    /// Bytes of their text.
+    pub row_bytes: u64,
 }
 
 /// A tree of the day.

@@ -12,6 +12,7 @@ use crate::database::restore as rows;
 use crate::event::{Context, Notices as _};
 use crate::fs;
 use crate::journal::{self, PendingRestore, RestorePhase, restore_record};
+use crate::restore::tables::Tables;
 use crate::restore::trees::Placed;
 use crate::restore::{Choice, Error, Request, trees};
 use crate::vault::{self, Day, Locked, Vault};
@@ -31,6 +32,9 @@ pub(super) struct Record {
     configuration: String,
     /// The server, and what was made on it.
     pub(super) databases: Option<Databases>,
+    /// Single tables.
+    #[serde(default)]
+    pub(super) tables: Option<Tables>,
     /// What was put beside the trees and what took its place, in the order in which it is switched.
     pub(super) trees: Vec<Placed>,
 }
@@ -168,6 +172,7 @@ impl Durable {
             choice: request.choice.clone(),
             configuration: request.repository.as_toml.clone(),
             databases: None,
+            tables: None,
             trees: Vec::new(),
         };
         let path = restore_record(&request.state_dir, &request.repository.name);

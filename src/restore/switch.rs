@@ -4,19 +4,27 @@ use crate::config::Server;
 use crate::database::restore::Swap;
 use crate::event::Context;
 use crate::restore::record::Durable;
-use crate::restore::{Error, beside, trees};
+use crate::restore::{Error, Request, beside, tables, trees};
+use crate::vault::Day;
 
-/// The day takes its place: the databases in one transaction, then the files one by one.
-pub(super) async fn forward(durable: &Durable, context: &Context) -> Result<(), Error> {
+/// The day takes its place: the databases in one transaction, then tables and files one by one.
+pub(super) async fn forward(
+    request: &Request,
+    day: &Day,
+    durable: &Durable,
+    context: &Context,
+) -> Result<(), Error> {
     if let Some((server, swap)) = swap_of(durable) {
         swap.forward(&server, context).await?;
     }
+    tables::switch(request, day, durable, context).await?;
     trees::switch(durable, context).await
 }
 
 /// What was there takes its place again, and what was restored goes.
 pub(super) async fn back(durable: &Durable, context: &Context) -> Result<(), Error> {
     trees::back(durable, context).await?;
+    tables::back(durable, context).await?;
     match swap_of(durable) {
         Some((server, swap)) => Ok(swap.back(&server, context).await?),
         None => beside::discard(durable, context).await,
@@ -28,6 +36,7 @@ pub(super) async fn drop_old(durable: &Durable, context: &Context) -> Result<(),
     if let Some((server, swap)) = swap_of(durable) {
         swap.drop_old(&server, context).await?;
     }
+    tables::drop_old(durable).await?;
     trees::drop_old(durable, context).await
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cli::figures::{self, Page};
-use crate::restore::{DatabasePlan, Plan, ServerPlan, Space, TreePlan};
+use crate::restore::{DatabasePlan, Plan, ServerPlan, Space, TableChange, TreePlan};
 
 /// All of it but the warnings.
 pub fn shown(plan: &Plan, now: Timestamp) -> Page {
@@ -42,6 +42,9 @@ pub fn shown(plan: &Plan, now: Timestamp) -> Page {
     if let Some(server) = &plan.server {
         databases(server, &mut page);
     }
+    for table in &plan.tables {
+        page.line(format!("table {}", of_table(table)));
+    }
     for tree in &plan.trees {
         show_tree(tree, &mut page);
     }
@@ -68,14 +71,6 @@ fn databases(server: &ServerPlan, page: &mut Page) {
             page.line(format!("             connected, and ended at the switch: {session}"));
         }
     }
-    for table in &server.tables {
-        let now = if table.is_there { "replaced" } else { "created" };
-        page.line(format!(
-            "  table      {}: {now}; {} in the day",
-            table.name,
-            figures::count(table.rows, "row")
-        ));
-    }
     for (names, what) in [
         (&server.new_roles, "roles      created"),
         (&server.changed_roles, "roles      changed to what they were"),
@@ -97,6 +92,19 @@ fn of_database(database: &DatabasePlan) -> String {
     match database.now_bytes {
         _ if database.is_left_alone => format!("{name}: stays, since it holds nothing and held nothing"),
         Some(bytes) => format!("{name}: replaced, {} now; {day}", figures::size(bytes)),
+        None => format!("{name}: created; {day}"),
+    }
+}
+
+fn of_table(table: &TableChange) -> String {
+    let day = format!(
+        "{} in the day, {} of text",
+        figures::count(table.rows, "row"),
+        figures::size(table.row_bytes)
+    );
+    let name = figures::name(table.name.as_bytes());
+    match table.now_rows {
+        Some(rows) => format!("{name}: replaced, about {} now; {day}", figures::count(rows, "row")),
         None => format!("{name}: created; {day}"),
     }
 }
