@@ -9,12 +9,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use daykeep::database::restore::{
-    Beside, Loaded, Made, RestoreError, State, Survey, Swap, Target, Wish, load, survey,
+    Action, Beside, Loaded, Made, RestoreError, State, Survey, Swap, Target, Wish, fill, load, survey,
 };
 use daykeep::manifest::Manifest;
 use support::cut::{Cut, Last};
-use support::picture::{Picture, Tablespace, assert_same, comparable, context, dump, load_dump, picture};
-use support::postgres::{Server, check};
+use support::picture::{
+    Picture, Tablespace, assert_same, comparable, context, dump, dump_by, load_dump, picture,
+};
+use support::postgres::{Server, check, newest_bin_dir};
 use tempfile::TempDir;
 
 const TAG: u64 = 7;
@@ -620,4 +622,52 @@ fn damaged_rows_change_nothing_that_is_in_use() {
             "database \"shop\": \"public\".\"t\" took 5000 rows, the day has 5001; see `daykeep verify`"
         );
     });
+}
+
+#[test]
+fn an_empty_server_is_filled_and_a_full_one_is_not() {
+    let (server, day) = small_world();
+    let path = day.path();
+    let fresh = Server::start(None);
+    let wish = Wish { target: Target::Fresh(fresh.config()), ..day.wish(&path, &server) };
+    let found = run(fill(&wish, &context())).unwrap();
+    assert_eq!(
+        found.databases.iter().filter(|plan| plan.action == Action::LeaveAlone).count(),
+        1,
+        "template1"
+    );
+    assert_eq!(fresh.psql("shop", "SELECT count(*), pg_get_userbyid(relowner) FROM t, pg_class WHERE pg_class.oid = 't'::regclass GROUP BY 2"), "5000|gone");
+    assert_eq!(fresh.psql("postgres", "SELECT count(*) FROM t"), "1000");
+    assert_eq!(fresh.psql("postgres", "SELECT pg_has_role('app', 'gone', 'MEMBER')"), "t");
+    let names = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database";
+    assert_eq!(fresh.psql("postgres", names), "lost postgres shop template0 template1");
+    let error = run(fill(&wish, &context())).unwrap_err().to_string();
+    assert!(error.contains("the server has a database \"shop\" already"), "{error}");
+    assert_eq!(fresh.psql("postgres", names), "lost postgres shop template0 template1");
+}
+
+#[test]
+fn an_archive_of_a_newer_pg_dump_is_restored_into_an_older_server() {
+    let server = Server::start(15);
+    server.psql("postgres", SMALL);
+    let vault = tempfile::tempdir().unwrap();
+    let programs = newest_bin_dir();
+    let manifest = dump_by(&server, &programs, vault.path(), "day", None);
+    let day = Day { vault, manifest };
+    server.psql("postgres", SMALL_HARM);
+    let (before, path) = (small(&server), day.path());
+    let wish = Wish { bin_dir: Some(programs), ..day.wish(&path, &server) };
+    run(async {
+        let swap = loaded(&wish).await;
+        swap.forward(&server.config(), &context()).await.unwrap();
+        assert_eq!(
+            server.psql(
+                "shop",
+                "SELECT count(*) FROM t; SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass"
+            ),
+            "5000\n2"
+        );
+        swap.back(&server.config(), &context()).await.unwrap();
+    });
+    assert_eq!(small(&server), before);
 }

@@ -142,13 +142,24 @@ pub fn context() -> Context {
 
 /// A day of the server: `vault/<day>`, with what is equal or similar taken from `previous`.
 pub fn dump(server: &Server, vault: &Path, day: &str, previous: Option<&str>) -> Manifest {
+    dump_by(server, server.bin_dir(), vault, day, previous)
+}
+
+/// The same by the programs of another version.
+pub fn dump_by(
+    server: &Server,
+    programs: &Path,
+    vault: &Path,
+    day: &str,
+    previous: Option<&str>,
+) -> Manifest {
     let config = Database {
         server: server.config(),
         databases: Databases::AllBut(vec![]),
         globals: true,
         jobs: 2,
         compression: 3,
-        bin_dir: Some(server.bin_dir().to_owned()),
+        bin_dir: Some(programs.to_owned()),
         lock_timeout: Duration::from_secs(5),
     };
     let target = vault.join(day);

@@ -1,5 +1,7 @@
 //! A database as the day's archive makes it, and as the server has it.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::error::SqlState;
 
 use super::plan::{Action, Survey};
@@ -123,7 +125,9 @@ pub async fn same_properties(
     program = program.env("PGDATABASE", Some(entry.name.clone().into()));
     let said = program.run(&context.cancel).await.map_err(|source| program_failed(&entry.name, source))?;
     let live = creation(&String::from_utf8_lossy(&said));
-    Ok(live == of_the_day)
+    // pg_dump and pg_restore say the same in another order.
+    let sorted = |statements: &[String]| -> BTreeSet<String> { statements.iter().cloned().collect() };
+    Ok(sorted(&live) == sorted(of_the_day))
 }
 
 /// Whether a database that is there may be replaced.
