@@ -715,6 +715,26 @@ impl Mounted {
     }
 }
 
+impl Mounted {
+    /// A file system of its own in a file. None: this process may not, or has no such thing.
+    fn image(kind: &str, image: &Path, at: &Path) -> Option<Self> {
+        fs::File::create(image).unwrap().set_len(400 << 20).unwrap();
+        fs::create_dir(at).unwrap();
+        let quiet = |program: &str, args: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(args).arg(image);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command
+        };
+        let made = quiet(&format!("mkfs.{kind}"), &["-q"]).status().is_ok_and(|status| status.success());
+        let mounted = made && quiet("mount", &["-o", "loop"]).arg(at).status().unwrap().success();
+        if !mounted {
+            eprintln!("SKIPPED: no {kind} can be made and mounted here");
+        }
+        mounted.then(|| Self(at.to_owned()))
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
@@ -820,4 +840,26 @@ fn what_is_immutable_is_told_before_anything_is_changed() {
     back.unwrap();
     restore.discard(&bench.context).unwrap();
     assert_eq!(fs::read_to_string(bench.live().join("a")).unwrap(), "2\n");
+}
+
+#[test]
+fn directories_that_are_moved_keep_their_times_on_other_file_systems() {
+    for kind in ["xfs", "btrfs"] {
+        let mut bench = Bench::new();
+        let (image, place) = (bench.path("image"), bench.path("place"));
+        let Some(_mounted) = Mounted::image(kind, &image, &place) else { continue };
+        bench.tree.path = place.join("live");
+        fs::create_dir(bench.live()).unwrap();
+        bench.sh("mkdir -p a/b c/d/e; for i in {1..50}; do echo $i > a/$i; done; touch -d 2001-01-01 a a/b c c/d; head -c 300000 /dev/urandom > big");
+        bench.keep();
+        bench.sh("rm -r a/b c; echo f > a/b; mkdir -p a/new/x; echo 1 > c; truncate -s 9 big; mkdir -p old/er; touch -d 2003-03-03 old");
+        let before = snapshot(bench.live());
+        let restore = bench.plan();
+        restore.stage(&bench.context).unwrap();
+        restore.execute(&bench.context).unwrap();
+        bench.assert_is_the_day();
+        restore.back(&bench.context).unwrap();
+        restore.discard(&bench.context).unwrap();
+        assert_same(&before, &snapshot(bench.live()), kind);
+    }
 }

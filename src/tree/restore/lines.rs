@@ -61,16 +61,20 @@ impl Attrs {
     }
 }
 
+/// Seconds since 1970 and nanoseconds.
+type Time = (i64, u32);
+
 /// One thing to be done. `n` names the slot in which its new content is staged, and its old one is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
-    /// Put what is in the slot where nothing is. `optional`: a device, which may not have been made.
-    Create { n: u64, path: PathBytes, optional: bool },
-    /// What is in the slot and what is there change places.
-    Replace { n: u64, path: PathBytes, ino: u64, optional: bool },
-    /// Move what is there into the slot.
-    Remove { n: u64, path: PathBytes, ino: u64 },
+    /// Put what is in the slot where nothing is. `optional`: a device, which may not have been made. `mtime`: of a directory, for some file
+    /// systems (XFS) count a move to another directory as a change of it.
+    Create { n: u64, path: PathBytes, optional: bool, mtime: Option<Time> },
+    /// What is in the slot and what is there, the inode `ino`, change places. `was`: the time of a directory that is there.
+    Replace { n: u64, path: PathBytes, ino: u64, optional: bool, mtime: Option<Time>, was: Option<Time> },
+    /// Move what is there, the inode `ino`, into the slot.
+    Remove { n: u64, path: PathBytes, ino: u64, was: Option<Time> },
     /// Set the attributes of what is there.
     Attributes { path: PathBytes, kind: FileKind, to: Attrs, from: Attrs },
     /// Everything in the directory is done: set its attributes.
@@ -138,8 +142,9 @@ impl Leaders {
                 let from = from.filter(|_| path == leader.path)?;
                 Some(Step::Attributes { path, kind, to, from })
             }
-            (Some((ino, ..)), _) => Some(Step::Replace { n, path, ino, optional }),
-            (None, _) => Some(Step::Create { n, path, optional }),
+            // Directories have one name.
+            (Some((ino, ..)), _) => Some(Step::Replace { n, path, ino, optional, mtime: None, was: None }),
+            (None, _) => Some(Step::Create { n, path, optional, mtime: None }),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::fs::dir::Stat;
+use crate::fs::dir::{Kind, Stat};
 use crate::manifest::{FileKind, FileRecord, PathBytes};
 use crate::tree::restore::Error;
 use crate::tree::restore::lines::{Attrs, Leaders, Line, MemberLine, Step, Writer, lines};
@@ -139,7 +139,7 @@ impl<'a> Planner<'a> {
         self.touch(&record.path.0, None);
         self.count_new(record);
         let (n, path, optional) = (self.writer.slot(), record.path.clone(), is_device(record.kind));
-        self.writer.step(Step::Create { n, path, optional })
+        self.writer.step(Step::Create { n, path, optional, mtime: time_of(record) })
     }
 
     fn aside(&mut self, bulk: Bulk) {
@@ -154,7 +154,7 @@ impl<'a> Planner<'a> {
         self.aside(bulk);
         self.planned.totals.remove += bulk.names;
         let n = self.writer.slot();
-        self.writer.step(Step::Remove { n, path: PathBytes(path), ino: stat.ino })
+        self.writer.step(Step::Remove { n, path: PathBytes(path), ino: stat.ino, was: was(stat) })
     }
 
     fn other(&mut self, record: &FileRecord, stat: &Stat, bulk: Bulk) -> Result<(), Error> {
@@ -171,7 +171,8 @@ impl<'a> Planner<'a> {
             totals.remove += if bulk.directories > 0 { bulk.names } else { 0 };
         }
         let (n, path, optional) = (self.writer.slot(), record.path.clone(), is_device(record.kind));
-        self.writer.step(Step::Replace { n, path, ino: stat.ino, optional })
+        let (mtime, was) = (time_of(record), was(stat));
+        self.writer.step(Step::Replace { n, path, ino: stat.ino, optional, mtime, was })
     }
 
     fn attributes(&mut self, record: &FileRecord, live: &Attributed) -> Result<(), Error> {
@@ -207,6 +208,16 @@ impl<'a> Planner<'a> {
         };
         self.writer.member(line, same_content)
     }
+}
+
+/// The time of a directory.
+fn time_of(record: &FileRecord) -> Option<(i64, u32)> {
+    (record.kind == FileKind::Directory).then_some(record.mtime)
+}
+
+/// The time of a directory that is there.
+fn was(stat: &Stat) -> Option<(i64, u32)> {
+    (stat.kind == Kind::Directory).then_some(stat.mtime)
 }
 
 fn is_device(kind: FileKind) -> bool {

@@ -111,13 +111,20 @@ struct Pair<'a> {
 impl Field<'_> {
     fn step(&mut self, way: Way, step: Step) -> Result<(), Error> {
         match (step, way) {
-            (Step::Create { n, path, optional }, Way::Forward) => self.create(n, &path, optional),
-            (Step::Create { n, path, .. }, Way::Back) => self.uncreate(n, &path),
-            (Step::Replace { n, path, ino, optional }, Way::Forward) => self.replace(n, &path, ino, optional),
-            (Step::Replace { n, path, ino, .. } | Step::Remove { n, path, ino }, Way::Back) => {
-                self.put_back(n, &path, ino)
+            (Step::Create { n, path, optional, mtime }, Way::Forward) => {
+                self.create(n, &path, optional)?;
+                self.keep_time(&path, mtime)
             }
-            (Step::Remove { n, path, ino }, Way::Forward) => self.remove(n, &path, ino),
+            (Step::Create { n, path, .. }, Way::Back) => self.uncreate(n, &path),
+            (Step::Replace { n, path, ino, optional, mtime, .. }, Way::Forward) => {
+                self.replace(n, &path, ino, optional)?;
+                self.keep_time(&path, mtime)
+            }
+            (Step::Replace { n, path, ino, was, .. } | Step::Remove { n, path, ino, was }, Way::Back) => {
+                self.put_back(n, &path, ino)?;
+                self.keep_time(&path, was)
+            }
+            (Step::Remove { n, path, ino, .. }, Way::Forward) => self.remove(n, &path, ino),
             (Step::Attributes { path, kind, to, from }, way) => {
                 let (to, from) = if way == Way::Forward { (to, from) } else { (from, to) };
                 let tell = self.tell;
@@ -236,6 +243,20 @@ impl Field<'_> {
             shown.display()
         ));
         Ok(())
+    }
+
+    /// A directory that came here has the time that it had, whatever the file system makes of the move.
+    fn keep_time(&mut self, path: &PathBytes, mtime: Option<(i64, u32)>) -> Result<(), Error> {
+        let Some(mtime) = mtime else { return Ok(()) };
+        let name = if path.0.is_empty() { name_of(&self.plan.summary.root) } else { split_last(&path.0).1 };
+        let name = name.to_vec();
+        let dir = self.parent_of(path)?;
+        match dir.stat_if_exists(&name)? {
+            Some(stat) if stat.kind == Kind::Directory && stat.mtime != mtime => {
+                Ok(attributes::set_mtime(dir, &name, mtime)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn directory(&mut self, path: &PathBytes, to: &Attrs, from: &Attrs) -> Result<(), Error> {
