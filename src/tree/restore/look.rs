@@ -78,11 +78,11 @@ pub(crate) fn at(
         return Ok(Some(Finding::Extra { path: join(above, name), stat, bulk: Bulk::of(&stat) }));
     }
     let untouched = same_kind && survey.trust_times && is_untouched(&record, &stat);
-    let same_content = untouched || same_kind && has_content(survey, dir, name, &record, &stat)?;
-    let xattrs =
-        if untouched || !same_content { BTreeMap::new() } else { attributes::read_xattrs(dir, name)? };
-    let same_attributes = untouched || same_content && has_attributes(&record, &stat, &xattrs);
-    let live = Attributed { stat, xattrs };
+    let looked = if untouched || !same_kind { None } else { content(survey, dir, name, &record, &stat)? };
+    let same_content = untouched || looked.is_some();
+    let same_attributes =
+        untouched || looked.as_ref().is_some_and(|xattrs| has_attributes(&record, &stat, xattrs));
+    let live = Attributed { stat, xattrs: looked.unwrap_or_default() };
     if record.link_group.is_some() {
         return Ok(Some(Finding::Member {
             record,
@@ -132,29 +132,36 @@ fn has_attributes(record: &FileRecord, stat: &Stat, xattrs: &BTreeMap<String, Ve
         && judge::same_xattrs(record, xattrs)
 }
 
-fn has_content(
+type Xattrs = BTreeMap<String, Vec<u8>>;
+
+/// The extended attributes of a name of the record's kind, if its content is the record's.
+fn content(
     survey: &Survey<'_>,
     dir: &Dir,
     name: &[u8],
     record: &FileRecord,
     stat: &Stat,
-) -> Result<bool, Error> {
-    Ok(match stat.kind {
-        Kind::File => record.size == stat.size && digest(survey, dir, name)? == digest_of(record),
+) -> Result<Option<Xattrs>, Error> {
+    let same = match stat.kind {
+        Kind::File if record.size == stat.size => return file(survey, dir, name, record),
+        Kind::File | Kind::Directory => false,
         Kind::Symlink => record.target.as_ref().map(|target| &target.0) == dir.read_link(name).ok().as_ref(),
         Kind::CharDevice | Kind::BlockDevice => record.device == Some(stat.rdev),
         Kind::Fifo | Kind::Socket => true,
-        Kind::Directory => false,
-    })
+    };
+    Ok(if same { Some(attributes::read_xattrs(dir, name)?) } else { None })
 }
 
-/// The digest of a live file. None: it cannot be read, so that it is not known to be the day's.
-fn digest(survey: &Survey<'_>, dir: &Dir, name: &[u8]) -> Result<Option<blake3::Hash>, Error> {
+/// A live file that cannot be read is not known to be the day's.
+fn file(survey: &Survey<'_>, dir: &Dir, name: &[u8], record: &FileRecord) -> Result<Option<Xattrs>, Error> {
     let Ok(file) = dir.open_file(name) else { return Ok(None) };
     let read = copy::content(&file, None, &mut |bytes| {
         survey.tell.bytes(bytes);
         survey.tell.check().map_err(|_| std::io::ErrorKind::Interrupted.into())
     });
     survey.tell.check()?;
-    Ok(read.ok())
+    if read.ok().is_none_or(|digest| Some(digest) != digest_of(record)) {
+        return Ok(None);
+    }
+    Ok(Some(attributes::read_open_xattrs(&file, &dir.path_of(name))?))
 }
