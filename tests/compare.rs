@@ -14,7 +14,7 @@ use daykeep::database::{Comparison, Live, Recorded, compare, prepare};
 use daykeep::event::{Context, Silent};
 use daykeep::manifest::{DatabaseRecord, DatabaseSeal, Released, Still};
 use daykeep::postgres::{self, Programs};
-use support::postgres::Server;
+use support::postgres::{Server, default_major, majors};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +81,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let server = Server::start(None);
+        Self::of(default_major()).await
+    }
+
+    async fn of(major: u32) -> Self {
+        let server = Server::start(major);
         server.psql("postgres", "CREATE DATABASE shop");
         server.psql("postgres", "CREATE DATABASE caf ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
         server.psql("shop", SHOP);
@@ -134,12 +138,14 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_dumped_is_what_is_there() {
-    let world = World::new().await;
-    for seal in [Some(world.seals.as_slice()), None] {
-        let found = world.compare_with(seal).await;
-        assert_eq!(found.differences, []);
-        assert!(found.databases == 4 && found.rows >= 2204 && found.tables == 11, "{found:?}");
-        assert!(found.objects > 25 && found.constraints == 6, "{found:?}");
+    for major in majors().into_keys() {
+        let world = World::of(major).await;
+        for seal in [Some(world.seals.as_slice()), None] {
+            let found = world.compare_with(seal).await;
+            assert_eq!(found.differences, [], "PostgreSQL {major}");
+            assert!(found.databases == 4 && found.rows >= 2204 && found.tables == 11, "{found:?}");
+            assert!(found.objects > 25 && found.constraints == 6, "{found:?}");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use daykeep::manifest::{RecordReader, RecordWriter};
 use daykeep::vault::{ProofKind, proven};
 use serde_json::{Value, json};
-use support::postgres::check;
+use support::postgres::{check, majors, newest_bin_dir};
 use support::shop::{Shop, said};
 
 const CHECK: &str = "
@@ -57,6 +57,10 @@ fn processes_of(names: &[String]) -> Vec<String> {
     let all = daykeep::process::all().unwrap();
     let commands = all.into_iter().map(|process| process.argv.join(" "));
     commands.filter(|command| names.iter().any(|name| command.contains(name))).collect()
+}
+
+fn newest_major() -> u32 {
+    *majors().keys().next_back().unwrap()
 }
 
 fn document(output: &Output) -> Value {
@@ -147,6 +151,34 @@ fn a_vault_alone_is_enough() {
 }
 
 #[test]
+fn a_vault_that_can_only_be_read_is_drilled_all_the_same() {
+    let shop = shop();
+    let read_only = shop.path("read-only");
+    fs::create_dir(&read_only).unwrap();
+    let mount = |words: &[&str]| {
+        let mut mount = Command::new("mount");
+        mount.args(words).arg(&read_only).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    if !mount(&["--bind", shop.path("vault").to_str().unwrap()]) || !mount(&["-o", "remount,bind,ro"]) {
+        // Without the right to mount.
+        return;
+    }
+    let scratch = shop.path("scratch");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_daykeep"));
+    command.args(["--json", "drill", "--vault"]).arg(&read_only).arg("--scratch").arg(&scratch);
+    let output = command.output().unwrap();
+    assert!(Command::new("umount").arg(&read_only).status().unwrap().success());
+    assert!(output.status.success(), "{}", said(&output));
+    let told = document(&output);
+    let note = told["notes"][0].as_str().unwrap_or_else(|| panic!("{told}"));
+    assert!(
+        told["proven"] == true && note.starts_with("the outcome is not recorded in the vault: "),
+        "{told}"
+    );
+    assert!(!is_proven(&shop));
+}
+
+#[test]
 fn a_drill_that_looked_at_less_proves_nothing_and_may_leave_its_scratch_place() {
     let shop = shop();
     let output = shop.output(&["--json", "drill", "shop", "--no-trees", "--keep"]);
@@ -160,6 +192,17 @@ fn a_drill_that_looked_at_less_proves_nothing_and_may_leave_its_scratch_place() 
     assert!(shop.output(&["drill"]).status.success());
     assert_eq!(scratch_of(&shop), [kept.file_name().unwrap().to_str().unwrap()]);
     assert!(is_proven(&shop));
+}
+
+#[test]
+fn a_newer_server_takes_the_day_too() {
+    let shop = shop();
+    let newest = newest_bin_dir();
+    let output = shop.output(&["--json", "drill", "--bin-dir", newest.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", said(&output));
+    let told = document(&output);
+    assert_eq!(told["proven"], true, "{told}");
+    assert!(told["server_version"].as_str().unwrap().starts_with(&newest_major().to_string()), "{told}");
 }
 
 /// A day that somebody changes together with all that it says of itself, but for the seal record, which lies elsewhere.
