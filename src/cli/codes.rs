@@ -162,6 +162,7 @@ impl From<restore::Error> for Failure {
                 Self::of(Kind::NotFound, &error)
             }
             restore::Error::Senseless { .. } => Self::of(Kind::Usage, &error),
+            restore::Error::Damaged { .. } => Self::of(Kind::Damaged, &error),
             restore::Error::Locked { .. } | restore::Error::VaultLocked { .. } => {
                 Self::of(Kind::Locked, &error)
                     .hint("it is free again when that process ends; `daykeep status` shows what it does")

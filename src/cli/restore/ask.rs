@@ -24,7 +24,8 @@ impl Consent for Asking<'_> {
     fn ask<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Answer> {
         self.progress.aside(|| {
             // The document of a restore is its outcome: what leads to it is talk.
-            self.out.say(shown(plan, self.now).0.trim_end());
+            let out = Output { quiet: self.out.quiet && self.yes, ..self.out };
+            out.say(shown(plan, self.now).0.trim_end());
             plan.warnings.iter().for_each(|warning| self.out.warn(warning));
         });
         if self.yes {
