@@ -392,7 +392,7 @@ fn a_question_without_a_daemon_says_what_to_do() {
     let daemon = place.start();
     let status = runtime.block_on(client.status()).unwrap();
     assert_eq!(status.daemon.pid, daemon.child.id());
-    let error = runtime.block_on(client.start("big")).unwrap_err();
+    let error = runtime.block_on(client.start("big", &daykeep::api::order::Order::Backup)).unwrap_err();
     assert_eq!(
         (error.code(), error.to_string().as_str()),
         (Some("no_such_repository"), "there is no repository \"big\"")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::api::order::Order;
 use crate::api::wire;
 use crate::manifest::Manifest;
 
@@ -139,13 +140,15 @@ impl Client {
         Ok(answer.job)
     }
 
-    /// Starts a run of a repository.
+    /// Starts a job of a repository.
     ///
     /// # Errors
-    /// The daemon cannot be asked, there is no such repository, one runs already, or this user may not.
-    pub async fn start(&self, repository: &str) -> Result<wire::Job, Error> {
-        let path = format!("/v1/repositories/{}/runs", encoded(repository));
-        let answer: wire::OneJob = self.ask(Method::POST, &path).await?;
+    /// The daemon cannot be asked, there is no such repository, another job is in the way, the order makes no sense, or this
+    /// user may not.
+    pub async fn start(&self, repository: &str, order: &Order) -> Result<wire::Job, Error> {
+        let path = format!("/v1/repositories/{}/{}", encoded(repository), order.place());
+        let body = order.body().map_err(|source| self.strange(source))?;
+        let answer: wire::OneJob = self.ask_with(Method::POST, &path, body.into()).await?;
         Ok(answer.job)
     }
 
@@ -192,14 +195,23 @@ impl Client {
     /// # Errors
     /// The daemon cannot be asked.
     pub async fn events(&self) -> Result<Events, Error> {
-        let answer = self.send(Method::GET, "/v1/events").await?;
+        let answer = self.send(Method::GET, "/v1/events", Bytes::new()).await?;
         let answer = self.success(answer).await?;
         Ok(Events { socket: self.socket.clone(), body: answer.into_body(), rest: BytesMut::new() })
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Error> {
+        self.ask_with(method, path, Bytes::new()).await
+    }
+
+    async fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Error> {
         let exchange = async {
-            let answer = self.send(method, path).await?;
+            let answer = self.send(method, path, body).await?;
             let answer = self.success(answer).await?;
             let body = self.body(answer).await?;
             serde_json::from_slice(&body).map_err(|source| self.strange(source))
@@ -210,13 +222,13 @@ impl Client {
         }
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, Error> {
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Error> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| self.unreachable(source))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|source| self.broken(source))?;
         // It ends with the answer's body; what goes wrong on it is told to whoever reads that.
         tokio::spawn(connection);
-        let mut request = Request::new(Empty::<Bytes>::new());
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().unwrap_or_default();
         request

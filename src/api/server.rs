@@ -121,6 +121,9 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/jobs/{id}/cancel", post(cancel::<B>))
         .route("/v1/repositories", get(repositories::<B>))
         .route("/v1/repositories/{name}/runs", post(run::<B>))
+        .route("/v1/repositories/{name}/restores", post(restore::<B>))
+        .route("/v1/repositories/{name}/restores/undo", post(undo::<B>))
+        .route("/v1/repositories/{name}/restores/confirm", post(confirm::<B>))
         .route("/v1/repositories/{name}/verifies", post(verify::<B>))
         .route("/v1/repositories/{name}/drills", post(drill::<B>))
         .route("/v1/repositories/{name}/days", get(days::<B>))
@@ -229,6 +232,21 @@ async fn cancel<B: Backend>(
 
 async fn run<B: Backend>(asked: Asked<B>) -> Result<Response, Refusal> {
     asked.start(Order::Backup).await
+}
+
+async fn restore<B: Backend>(asked: Asked<B>) -> Result<Response, Refusal> {
+    let order = Order::Restore(asked.body()?);
+    asked.start(order).await
+}
+
+async fn undo<B: Backend>(asked: Asked<B>) -> Result<Response, Refusal> {
+    let order = Order::Undo(asked.body()?);
+    asked.start(order).await
+}
+
+async fn confirm<B: Backend>(asked: Asked<B>) -> Result<Response, Refusal> {
+    let order = Order::Confirm(asked.body()?);
+    asked.start(order).await
 }
 
 async fn verify<B: Backend>(asked: Asked<B>) -> Result<Response, Refusal> {

@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{Failure, Kind};
 use super::figures::{self, Page};
 use super::place::{self, VaultArg};
+use super::remote;
 use super::session::Session;
 use super::signals::{Signal, Signals};
+use crate::api::order::{self, Order};
 use crate::drill::{self, Outcome, Request, Trees, drill};
 use crate::event::Observer;
 
@@ -33,6 +35,9 @@ pub struct Args {
     /// Leave the trees alone, but for the files that rows ask for: quicker, and no proof of the day.
     #[arg(long, conflicts_with = "hash_trees")]
     no_trees: bool,
+    /// Ask the daemon to do it, as configured, and return at once.
+    #[arg(long, conflicts_with_all = ["scratch", "hash_trees", "no_trees", "keep", "bin_dir", "vault"])]
+    detach: bool,
     /// Leave what was restored where it is, without a server, for you to look at and to remove.
     #[arg(long)]
     keep: bool,
@@ -45,6 +50,11 @@ pub struct Args {
 
 /// Restores a day into a scratch place, compares it, and throws it away.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
+    if args.detach {
+        let (place, day) = chosen(args, session)?;
+        let order = Order::Drill(order::Drill { day: Some(day) });
+        return remote::start(&place.name, &order, session);
+    }
     let request = request(args, session)?;
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::new(Kind::Failed, format!("cannot start the runtime: {error}")))?;

@@ -1,13 +1,27 @@
 //! The daemon, as the verbs ask it.
 
+use serde_json::json;
+
 use super::failure::{Failure, Kind};
+use super::session::{Session, wait_for};
 use crate::api::client::Client;
+use crate::api::order::Order;
 use crate::api::wire::{Job, JobState};
-use crate::cli::session::Session;
 
 /// The daemon of the configuration.
 pub fn client(session: &Session) -> Result<Client, Failure> {
     Ok(Client::new(session.config()?.daemon.socket))
+}
+
+/// Has the daemon do it; whoever asked goes on with other things.
+pub fn start(repository: &str, order: &Order, session: &Session) -> Result<(), Failure> {
+    let client = client(session)?;
+    let job = wait_for(async { Ok(client.start(repository, order).await?) })?;
+    if session.out.json {
+        return session.out.document(&json!({"job": job}));
+    }
+    session.out.say(&format!("follow it with `daykeep watch {}`", job.id));
+    session.out.text(&format!("job {} of {} is started\n", job.id, job.repository))
 }
 
 /// A job's number on the command line.

@@ -12,8 +12,9 @@ use super::figures::{self, Page};
 use super::place;
 use super::progress::Progress;
 use super::remote;
-use super::session::{Session, wait_for};
+use super::session::Session;
 use super::signals::{Signal, Signals};
+use crate::api::order::Order;
 use crate::api::wire;
 use crate::event::{Event, Observer, Phase};
 use crate::run::{self, Outcome, Request, backup};
@@ -34,9 +35,7 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let config = session.config()?;
     let repository = place::configured(&config, args.repository.as_deref())?;
     if args.detach {
-        let client = remote::client(session)?;
-        let job = wait_for(async { Ok(client.start(&repository.name).await?) })?;
-        return started(&job, session);
+        return remote::start(&repository.name, &Order::Backup, session);
     }
     let request = Request {
         repository: repository.clone(),
@@ -147,12 +146,4 @@ fn tell(outcome: Outcome, session: &Session) -> Result<(), Failure> {
         page.line(format!("removed by the keep rules: {}", pruned.join(", ")));
     }
     session.out.text(&page.0)
-}
-
-fn started(job: &wire::Job, session: &Session) -> Result<(), Failure> {
-    if session.out.json {
-        return session.out.document(&json!({"job": job}));
-    }
-    session.out.say(&format!("follow it with `daykeep watch {}`", job.id));
-    session.out.text(&format!("job {} of {} is started\n", job.id, job.repository))
 }

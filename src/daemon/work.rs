@@ -6,12 +6,13 @@ use axum::http::StatusCode;
 
 use crate::api::order::{self, Order};
 use crate::api::server::Refusal;
-use crate::api::told;
+use crate::api::told::job;
 use crate::api::wire::JobState;
 use crate::config::{self, Repository};
 use crate::daemon::state::End;
 use crate::event::Context;
-use crate::{drill, journal, run, verify};
+use crate::vault::Vault;
+use crate::{drill, journal, restore, run, verify};
 
 /// Who does an order, and for whom.
 #[derive(Debug, Clone)]
@@ -36,8 +37,14 @@ type Failed = String;
 /// # Errors
 /// What is wrong with it.
 pub fn check(order: &Order) -> Result<(), Refusal> {
+    if !order.is_meant() {
+        let text = "this replaces or drops what is there, and nobody has said that it is meant";
+        let hint = "see the plan with `daykeep restore REPO DAY --plan`, then send \"yes\": true";
+        return Err(bad(text).hint(hint));
+    }
     match order {
         Order::Verify(order) => percent(order).map(drop),
+        Order::Restore(order) => order.choice().map(drop).map_err(bad),
         _ => Ok(()),
     }
 }
@@ -60,23 +67,61 @@ fn percent(order: &order::Verify) -> Result<Option<f64>, Refusal> {
 /// # Errors
 /// The flow failed; what it has done is in its journal.
 pub async fn perform(work: Work, context: &Context) -> Result<(), Failed> {
-    match &work.order {
+    match work.order.clone() {
         Order::Backup => backup(work, context).await,
-        Order::Verify(order) => {
-            let order = order.clone();
-            verify(work, &order, context).await
+        Order::Restore(order) => restored(work, order, context).await,
+        Order::Undo(order) => restore::undo(&settling(work, &order), context).await.map(drop).map_err(told),
+        Order::Confirm(order) => {
+            restore::confirm(&settling(work, &order), context).await.map(drop).map_err(told)
         }
-        Order::Drill(order) => {
-            let day = order.day.clone();
-            drill(work, day.as_deref(), context).await
-        }
+        Order::Verify(order) => verify(work, &order, context).await,
+        Order::Drill(order) => drill(work, order.day.as_deref(), context).await,
     }
 }
 
 async fn backup(work: Work, context: &Context) -> Result<(), Failed> {
     let Work { repository, state_dir, guard, started_by, .. } = work;
     let request = run::Request { repository, state_dir, guard, started_by };
-    run::backup(&request, context).await.map(drop).map_err(|error| error.to_string())
+    run::backup(&request, context).await.map(drop).map_err(told)
+}
+
+/// The plan was seen by whoever gave the order.
+async fn restored(work: Work, order: order::Restore, context: &Context) -> Result<(), Failed> {
+    let Work { repository, state_dir, guard, started_by, .. } = work;
+    let request = restore::Request {
+        vault: Vault::open(&repository.vault, &repository.name).map_err(told)?,
+        choice: order.choice()?,
+        repository,
+        day: order.day,
+        target: restore::Target::InPlace(restore::InPlace {
+            hold: !order.no_hold,
+            start: order.start,
+            accept_failed_check: order.accept_failed_check,
+        }),
+        jobs: order.jobs,
+        state_dir,
+        guard,
+        started_by,
+    };
+    restore::perform(&request, &restore::Unasked, context).await.map(drop).map_err(told)
+}
+
+fn settling(work: Work, order: &order::Settle) -> restore::Settle {
+    let Work { repository, state_dir, guard, started_by, .. } = work;
+    restore::Settle {
+        vault: Vault::open(&repository.vault, &repository.name).ok(),
+        repository,
+        start: order.start,
+        hold: !order.no_hold,
+        state_dir,
+        guard,
+        started_by,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands on")]
+fn told(error: impl std::error::Error) -> Failed {
+    error.to_string()
 }
 
 async fn verify(work: Work, order: &order::Verify, context: &Context) -> Result<(), Failed> {
@@ -89,22 +134,21 @@ async fn verify(work: Work, order: &order::Verify, context: &Context) -> Result<
     // It was looked at before it became a job.
     let sample = percent(order).map_err(|refusal| refusal.message)?.or(repository.verify.sample);
     let request = verify::Request { repository, state_dir, which, sample, started_by };
-    verify::run(&request, context).await.map(drop).map_err(|error| error.to_string())
+    verify::run(&request, context).await.map(drop).map_err(told)
 }
 
 async fn drill(work: Work, day: Option<&str>, context: &Context) -> Result<(), Failed> {
     let Work { repository, state_dir, started_by, .. } = work;
-    let sentence = |error: &dyn std::error::Error| error.to_string();
-    let request = drill::Request::of(&repository, &state_dir, day.unwrap_or("latest"), &started_by)
-        .map_err(|error| sentence(&error))?;
-    drill::drill(&request, context).await.map(drop).map_err(|error| sentence(&error))
+    let day = day.unwrap_or("latest");
+    let request = drill::Request::of(&repository, &state_dir, day, &started_by).map_err(told)?;
+    drill::drill(&request, context).await.map(drop).map_err(told)
 }
 
 /// How a job ended: as its journal says, with the sentence that its flow had for it.
 #[must_use]
 pub fn end_of(done: Result<(), Failed>, state_dir: &Path, id: Option<u64>) -> End {
     let error = done.err();
-    let recorded = id.and_then(|id| journal::job(state_dir, id).ok()).map(told::job);
+    let recorded = id.and_then(|id| journal::job(state_dir, id).ok()).map(job);
     match recorded.filter(|job| job.state != JobState::Running) {
         Some(job) => End { state: job.state, error: error.or(job.error), detail: job.detail, day: job.day },
         None => End { state: JobState::Failed, error, detail: None, day: None },

@@ -47,6 +47,9 @@ pub struct Args {
     /// Show what would be done, and do nothing.
     #[arg(long, conflicts_with_all = ["yes", "undo", "confirm"])]
     pub plan: bool,
+    /// Ask the daemon to do it, and return at once: with --yes, since it cannot ask back.
+    #[arg(long, requires = "yes", conflicts_with_all = ["plan", "to", "to_server", "vault", "state_dir"])]
+    pub detach: bool,
     /// So many connections and threads; what the configuration says otherwise.
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,

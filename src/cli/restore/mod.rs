@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod conninfo;
+mod detached;
 mod follow;
 mod origin;
 mod show;
@@ -25,6 +26,9 @@ use origin::Origin;
 
 /// Restores a day, or ends a restore.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
+    if args.detach {
+        return detached::start(args, session);
+    }
     if args.ending.undo || args.ending.confirm {
         return settle(args, session);
     }
