@@ -127,6 +127,9 @@ fn the_command_orders_them_too() {
     let document: Value = serde_json::from_str(&told).unwrap();
     assert_eq!((code, &document["job"]["type"]), (Some(0), &json!("drill")), "{said}");
     done(&daemon, 4);
+    let (code, told, said) = daykeep(&["verify", "latest", "--sample", "12.5%", "--detach"]);
+    assert_eq!((code, told.as_str()), (Some(0), "job 5 of small is started\n"), "{said}");
+    done(&daemon, 5);
     let (_, told, _) = daykeep(&["status"]);
     let first = told.lines().next().unwrap();
     assert!(first.starts_with("newest proven day: ") && first.ends_with(" of small)"), "{told}");

@@ -76,6 +76,7 @@ impl Order {
 /// POST /v1/repositories/{name}/restores; words as those of `daykeep restore`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Restore {
     /// The day.
     pub day: String,

@@ -22,6 +22,7 @@ const TOLD: usize = 50;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Args {
     /// The repository (may be left out when there is only one) and the day (the newest if it is left out).
     #[arg(value_name = "REPO DAY", num_args = 0..=2)]
@@ -51,8 +52,8 @@ pub struct Args {
 /// Restores a day into a scratch place, compares it, and throws it away.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     if args.detach {
-        let (place, day) = chosen(args, session)?;
-        let order = Order::Drill(order::Drill { day: Some(day) });
+        let (place, day) = args.vault.place_and_day(&args.words, session)?;
+        let order = Order::Drill(order::Drill { day });
         return remote::start(&place.name, &order, session);
     }
     let request = request(args, session)?;

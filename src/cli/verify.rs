@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{Failure, Kind};
 use super::figures::{self, Page};
 use super::place::{self, Place, VaultArg};
+use super::remote;
 use super::session::Session;
 use super::signals::{Signal, Signals};
+use crate::api::order::{self, Order};
 use crate::config::{self, Repository};
 use crate::event::{Context, Observer};
 use crate::vault::{Candidate, Vault};
@@ -24,6 +26,7 @@ const TOLD: usize = 50;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Args {
     /// The repository (may be left out when there is only one) and the day (the newest if it is left out).
     #[arg(value_name = "REPO DAY", num_args = 0..=2)]
@@ -34,6 +37,9 @@ pub struct Args {
     /// Read the content of a random part only, as 5%. Names, attributes, numbers and lists are looked at all the same.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     sample: Option<f64>,
+    /// Ask the daemon to do it, and return at once.
+    #[arg(long, conflicts_with_all = ["repair", "bin_dir", "vault"])]
+    detach: bool,
     /// Put back what is damaged from a whole copy, if there is one; asks for each file.
     #[arg(long)]
     repair: bool,
@@ -54,6 +60,15 @@ fn percent(text: &str) -> Result<f64, String> {
 /// Holds days against all that is known of them, and repairs what can be repaired.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let (place, which) = chosen(args, session)?;
+    if args.detach {
+        let (all, day) = match which {
+            Which::All => (true, None),
+            Which::Named(day) => (false, Some(day)),
+            Which::Newest => (false, None),
+        };
+        let sample = args.sample.map(|percent| format!("{percent}%"));
+        return remote::start(&place.name, &Order::Verify(order::Verify { day, all, sample }), session);
+    }
     if args.repair && session.out.json && !args.yes {
         return Err(Failure::new(Kind::Usage, "--repair with --json cannot ask: add --yes"));
     }

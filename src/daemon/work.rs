@@ -119,7 +119,6 @@ fn settling(work: Work, order: &order::Settle) -> restore::Settle {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands on")]
 fn told(error: impl std::error::Error) -> Failed {
     error.to_string()
 }
