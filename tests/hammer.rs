@@ -135,7 +135,7 @@ fn assert_one_instant(server: &Server, trees: &Path) {
 async fn files_before_the_database_are_caught_by_the_cross_check() {
     let parts = Parts::new();
     let (released, frozen, day) = parts.take(&Order::FilesFirst).await;
-    let told = cross_check(&parts.check, &frozen, &day, &parts.context).await;
+    let told = Box::pin(cross_check(&parts.check, &frozen, &day, &parts.context)).await;
     let Err(crosscheck::Error::FilesMissing { missing, rows, examples, .. }) = &told else {
         panic!("not caught: {told:?}")
     };

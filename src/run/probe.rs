@@ -149,7 +149,7 @@ async fn scratch_of(repository: &Repository, major: u32, of: &mut Findings<'_>) 
     let bin_dir = repository.database.as_ref().and_then(|database| database.bin_dir.as_deref());
     match postgres::find_server_programs(bin_dir, major).await {
         Ok(programs) => {
-            of.ok("drill", format!("PostgreSQL {} can be its scratch server", programs.version.text))
+            of.ok("drill", format!("PostgreSQL {} can be its scratch server", programs.version.text));
         }
         Err(error) => of.tell("drill", Verdict::Warning, error.to_string(), None),
     }
