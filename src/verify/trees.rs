@@ -161,6 +161,8 @@ struct Merge<'a> {
     counted: TreeSeal,
     /// The inode of each group of names, by the group's number.
     groups: HashMap<u64, (u64, PathBytes)>,
+    /// What could not be looked at, and so nothing below it either: nobody can tell whether that is there.
+    unread: Option<Vec<u8>>,
     recorded_only: u64,
     not_given_away: u64,
 }
@@ -189,6 +191,7 @@ impl<'a> Merge<'a> {
             maker,
             counted: TreeSeal { entries: 0, files: 0, bytes: 0 },
             groups: HashMap::new(),
+            unread: None,
             recorded_only: 0,
             not_given_away: 0,
         })
@@ -234,13 +237,9 @@ impl<'a> Merge<'a> {
                     self.met = met;
                     return;
                 }
-                Err(error) => {
-                    let tree = &self.tree;
-                    let path = error.path.clone();
-                    let below = path.to_string_lossy();
-                    let at = below.find(&format!("/trees/{tree}/")).map(|at| at + tree.len() + 8);
-                    let path = at.map_or(&[][..], |at| below[at..].as_bytes());
-                    self.gather.add(cannot_read(tree, path, &error));
+                Err((path, error)) => {
+                    self.gather.add(cannot_read(self.tree, &path, &error));
+                    self.unread = Some(path);
                 }
             }
         }
@@ -274,6 +273,10 @@ impl<'a> Merge<'a> {
                 return;
             }
             _ => {}
+        }
+        let within = |unread: &Vec<u8>| in_walk(&record.path.0).zip(in_walk(unread)).all(|(a, b)| a == b);
+        if self.unread.as_ref().is_some_and(within) {
+            return;
         }
         let means = lost(&record);
         self.damage(record, Fault::Missing, "it is not there".to_owned(), means);

@@ -30,6 +30,9 @@ struct Level {
     next: usize,
 }
 
+/// What could not be looked at: its path in the tree, and why.
+pub(super) type Unread = (Vec<u8>, fs::Error);
+
 /// Walks a tree.
 pub(super) struct Walk {
     root: Arc<Dir>,
@@ -46,16 +49,16 @@ impl Walk {
     }
 
     /// The next name. After an error the walk goes on beside what could not be read.
-    pub fn next(&mut self) -> Result<Option<Met>, fs::Error> {
+    pub fn next(&mut self) -> Result<Option<Met>, Unread> {
         if !self.begun {
             self.begun = true;
-            let stat = self.root.stat_self()?;
+            let stat = self.root.stat_self().map_err(|error| (Vec::new(), error))?;
             let met = Met { path: Vec::new(), dir: Arc::clone(&self.root), name: Vec::new(), stat };
             self.pending = Some(met.clone());
             return Ok(Some(met));
         }
         if let Some(directory) = self.pending.take() {
-            self.enter(&directory)?;
+            self.enter(&directory).map_err(|error| (directory.path.clone(), error))?;
         }
         while let Some(level) = self.levels.last_mut() {
             let Some((name, _)) = level.names.get(level.next) else {
@@ -66,14 +69,19 @@ impl Walk {
             let name = name.to_vec();
             let dir = match &level.dir {
                 Some(dir) => Arc::clone(dir),
-                None => Arc::clone(level.dir.insert(Arc::new(self.root.beneath(&level.path)?))),
-            };
-            let stat = match dir.stat(&name) {
-                Err(error) if is_gone(&error) => continue,
-                stat => stat?,
+                None => {
+                    let again =
+                        self.root.beneath(&level.path).map_err(|error| (level.path.clone(), error))?;
+                    Arc::clone(level.dir.insert(Arc::new(again)))
+                }
             };
             let path =
                 if level.path.is_empty() { name.clone() } else { [&level.path, &b"/"[..], &name].concat() };
+            let stat = match dir.stat(&name) {
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => return Err((path, error)),
+                Ok(stat) => stat,
+            };
             let met = Met { path, dir, name, stat };
             if stat.kind == Kind::Directory {
                 self.pending = Some(met.clone());
