@@ -21,7 +21,8 @@ pub struct ToUnpack {
 impl fmt::Display for ToUnpack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { uploads, files, bytes, seconds } = self;
-        write!(f, "{uploads} uploads become {files} files of {}", ByteSize(*bytes))?;
+        let verb = if *uploads == 1 { "upload becomes" } else { "uploads become" };
+        write!(f, "{uploads} {verb} {files} files of {}", ByteSize(*bytes))?;
         match seconds {
             Some(seconds) => write!(f, ", in about {:.0} minutes", (seconds / 60.0).ceil().max(1.0)),
             None => f.write_str("; no unpack job of the past tells how long that takes"),
@@ -36,7 +37,7 @@ mod tests {
     #[test]
     fn it_says_what_to_expect() {
         let disc = ToUnpack { uploads: 1, files: 9, bytes: 54 << 30, seconds: Some(5.5 * 3600.0) };
-        assert_eq!(disc.to_string(), "1 uploads become 9 files of 54.0 GiB, in about 330 minutes");
+        assert_eq!(disc.to_string(), "1 upload becomes 9 files of 54.0 GiB, in about 330 minutes");
         let unknown = ToUnpack { seconds: None, ..disc };
         assert!(unknown.to_string().ends_with("; no unpack job of the past tells how long that takes"));
     }
