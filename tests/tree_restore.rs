@@ -863,3 +863,37 @@ fn directories_that_are_moved_keep_their_times_on_other_file_systems() {
         assert_same(&before, &snapshot(bench.live()), kind);
     }
 }
+
+#[test]
+fn who_is_not_root_restores_directories_that_are_closed() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p ro/sub gone wx; echo 1 > ro/1; echo 2 > ro/sub/2; echo g > gone/g; echo 3 > wx/3; chmod 555 ro ro/sub gone");
+    bench.keep();
+    bench.sh("chmod u+w ro gone; echo x > ro/x; rm -r ro/1 gone; chmod 555 ro; echo 9 > wx/3; mkdir -p ext/y; chmod 555 ext");
+    let driver = bench.driver("forward");
+    let as_nobody = |verb: &str| {
+        if !is_root() {
+            return bench.drive(verb);
+        }
+        let copy = bench.path("driver");
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
+        let output = command.arg(bench.dir.path()).arg(verb).output().unwrap();
+        assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    if is_root() {
+        fs::copy(driver.get_program(), bench.path("driver")).unwrap();
+        bench.sh("chown -R 65534:65534 ..");
+        // The day has the owner that it was kept with.
+        bench.tamper(|all| all.iter_mut().for_each(|record| (record.uid, record.gid) = (65534, 65534)));
+        bench.sh("chown -R 65534:65534 ..");
+    }
+    let before = snapshot(bench.live());
+    as_nobody("forward");
+    bench.assert_is_the_day();
+    as_nobody("back");
+    assert_same(&before, &snapshot(bench.live()), "taken back");
+    as_nobody("forward");
+    as_nobody("confirm");
+    bench.assert_is_the_day();
+}

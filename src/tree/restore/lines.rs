@@ -61,20 +61,20 @@ impl Attrs {
     }
 }
 
-/// Seconds since 1970 and nanoseconds.
-type Time = (i64, u32);
+/// A directory's mode and modification time, which a move may change: some file systems (XFS) count a move to another directory as a change,
+/// and who is not root must open a directory up to move it.
+pub(crate) type Closed = (u32, (i64, u32));
 
 /// One thing to be done. `n` names the slot in which its new content is staged, and its old one is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
-    /// Put what is in the slot where nothing is. `optional`: a device, which may not have been made. `mtime`: of a directory, for some file
-    /// systems (XFS) count a move to another directory as a change of it.
-    Create { n: u64, path: PathBytes, optional: bool, mtime: Option<Time> },
-    /// What is in the slot and what is there, the inode `ino`, change places. `was`: the time of a directory that is there.
-    Replace { n: u64, path: PathBytes, ino: u64, optional: bool, mtime: Option<Time>, was: Option<Time> },
+    /// Put what is in the slot where nothing is. `optional`: a device, which may not have been made. `to`: of a directory.
+    Create { n: u64, path: PathBytes, optional: bool, to: Option<Closed> },
+    /// What is in the slot and what is there, the inode `ino`, change places. `was`: of a directory that is there.
+    Replace { n: u64, path: PathBytes, ino: u64, optional: bool, to: Option<Closed>, was: Option<Closed> },
     /// Move what is there, the inode `ino`, into the slot.
-    Remove { n: u64, path: PathBytes, ino: u64, was: Option<Time> },
+    Remove { n: u64, path: PathBytes, ino: u64, was: Option<Closed> },
     /// Set the attributes of what is there.
     Attributes { path: PathBytes, kind: FileKind, to: Attrs, from: Attrs },
     /// Everything in the directory is done: set its attributes.
@@ -143,8 +143,8 @@ impl Leaders {
                 Some(Step::Attributes { path, kind, to, from })
             }
             // Directories have one name.
-            (Some((ino, ..)), _) => Some(Step::Replace { n, path, ino, optional, mtime: None, was: None }),
-            (None, _) => Some(Step::Create { n, path, optional, mtime: None }),
+            (Some((ino, ..)), _) => Some(Step::Replace { n, path, ino, optional, to: None, was: None }),
+            (None, _) => Some(Step::Create { n, path, optional, to: None }),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::fs::dir::{Kind, Stat};
 use crate::manifest::{FileKind, FileRecord, PathBytes};
 use crate::tree::restore::Error;
-use crate::tree::restore::lines::{Attrs, Leaders, Line, MemberLine, Step, Writer, lines};
+use crate::tree::restore::lines::{Attrs, Closed, Leaders, Line, MemberLine, Step, Writer, lines};
 use crate::tree::restore::look::{Attributed, Member};
 use crate::tree::restore::measure::Bulk;
 use crate::tree::restore::plan::Totals;
@@ -139,7 +139,7 @@ impl<'a> Planner<'a> {
         self.touch(&record.path.0, None);
         self.count_new(record);
         let (n, path, optional) = (self.writer.slot(), record.path.clone(), is_device(record.kind));
-        self.writer.step(Step::Create { n, path, optional, mtime: time_of(record) })
+        self.writer.step(Step::Create { n, path, optional, to: closed(record) })
     }
 
     fn aside(&mut self, bulk: Bulk) {
@@ -171,8 +171,8 @@ impl<'a> Planner<'a> {
             totals.remove += if bulk.directories > 0 { bulk.names } else { 0 };
         }
         let (n, path, optional) = (self.writer.slot(), record.path.clone(), is_device(record.kind));
-        let (mtime, was) = (time_of(record), was(stat));
-        self.writer.step(Step::Replace { n, path, ino: stat.ino, optional, mtime, was })
+        let (to, was) = (closed(record), was(stat));
+        self.writer.step(Step::Replace { n, path, ino: stat.ino, optional, to, was })
     }
 
     fn attributes(&mut self, record: &FileRecord, live: &Attributed) -> Result<(), Error> {
@@ -210,14 +210,12 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The time of a directory.
-fn time_of(record: &FileRecord) -> Option<(i64, u32)> {
-    (record.kind == FileKind::Directory).then_some(record.mtime)
+fn closed(record: &FileRecord) -> Option<Closed> {
+    (record.kind == FileKind::Directory).then_some((record.mode, record.mtime))
 }
 
-/// The time of a directory that is there.
-fn was(stat: &Stat) -> Option<(i64, u32)> {
-    (stat.kind == Kind::Directory).then_some(stat.mtime)
+fn was(stat: &Stat) -> Option<Closed> {
+    (stat.kind == Kind::Directory).then_some((stat.mode, stat.mtime))
 }
 
 fn is_device(kind: FileKind) -> bool {

@@ -14,7 +14,7 @@ use crate::fs::dir::{Dir, Kind, Stat, split_last};
 use crate::fs::{self, swap};
 use crate::manifest::PathBytes;
 use crate::tree::restore::ground::name_of;
-use crate::tree::restore::lines::{Attrs, Leaders, Step, kind_of, steps};
+use crate::tree::restore::lines::{Attrs, Closed, Leaders, Step, kind_of, steps};
 use crate::tree::restore::slots::{Slot, Slots};
 use crate::tree::restore::state::State;
 use crate::tree::restore::tell::Tell;
@@ -111,18 +111,18 @@ struct Pair<'a> {
 impl Field<'_> {
     fn step(&mut self, way: Way, step: Step) -> Result<(), Error> {
         match (step, way) {
-            (Step::Create { n, path, optional, mtime }, Way::Forward) => {
+            (Step::Create { n, path, optional, to }, Way::Forward) => {
                 self.create(n, &path, optional)?;
-                self.keep_time(&path, mtime)
+                self.close(&path, to)
             }
             (Step::Create { n, path, .. }, Way::Back) => self.uncreate(n, &path),
-            (Step::Replace { n, path, ino, optional, mtime, .. }, Way::Forward) => {
+            (Step::Replace { n, path, ino, optional, to, .. }, Way::Forward) => {
                 self.replace(n, &path, ino, optional)?;
-                self.keep_time(&path, mtime)
+                self.close(&path, to)
             }
             (Step::Replace { n, path, ino, was, .. } | Step::Remove { n, path, ino, was }, Way::Back) => {
                 self.put_back(n, &path, ino)?;
-                self.keep_time(&path, was)
+                self.close(&path, was)
             }
             (Step::Remove { n, path, ino, .. }, Way::Forward) => self.remove(n, &path, ino),
             (Step::Attributes { path, kind, to, from }, way) => {
@@ -245,18 +245,22 @@ impl Field<'_> {
         Ok(())
     }
 
-    /// A directory that came here has the time that it had, whatever the file system makes of the move.
-    fn keep_time(&mut self, path: &PathBytes, mtime: Option<(i64, u32)>) -> Result<(), Error> {
-        let Some(mtime) = mtime else { return Ok(()) };
+    /// A directory that came here has the mode and time that it had, whatever the move made of them.
+    fn close(&mut self, path: &PathBytes, closed: Option<Closed>) -> Result<(), Error> {
+        let Some((mode, mtime)) = closed else { return Ok(()) };
         let name = if path.0.is_empty() { name_of(&self.plan.summary.root) } else { split_last(&path.0).1 };
         let name = name.to_vec();
         let dir = self.parent_of(path)?;
-        match dir.stat_if_exists(&name)? {
-            Some(stat) if stat.kind == Kind::Directory && stat.mtime != mtime => {
-                Ok(attributes::set_mtime(dir, &name, mtime)?)
-            }
-            _ => Ok(()),
+        let Some(stat) = dir.stat_if_exists(&name)?.filter(|stat| stat.kind == Kind::Directory) else {
+            return Ok(());
+        };
+        if stat.mode != mode {
+            dir.set_mode(&name, mode, Kind::Directory)?;
         }
+        if stat.mtime != mtime {
+            attributes::set_mtime(dir, &name, mtime)?;
+        }
+        Ok(())
     }
 
     fn directory(&mut self, path: &PathBytes, to: &Attrs, from: &Attrs) -> Result<(), Error> {
@@ -267,23 +271,44 @@ impl Field<'_> {
 
 impl Pair<'_> {
     fn move_in(&self) -> Result<(), Error> {
-        Ok(swap::move_new(&self.shelf, &self.slot, self.dir, &self.name)?)
+        self.opened_up(|| swap::move_new(&self.shelf, &self.slot, self.dir, &self.name))
     }
 
     fn move_out(&self) -> Result<(), Error> {
-        swap::move_new(self.dir, &self.name, &self.shelf, &self.slot).map_err(|error| {
-            // The name that people know.
-            fs::Error { path: self.dir.path_of(&self.name), ..error }.into()
+        self.move_out_to(&self.slot)
+    }
+
+    fn move_out_to(&self, slot: &[u8]) -> Result<(), Error> {
+        self.opened_up(|| {
+            swap::move_new(self.dir, &self.name, &self.shelf, slot).map_err(|error| {
+                // The name that people know.
+                fs::Error { path: self.dir.path_of(&self.name), ..error }
+            })
         })
     }
 
     fn exchange(&self) -> Result<(), Error> {
-        if swap::exchange(&self.shelf, &self.slot, self.dir, &self.name)? {
+        if self.opened_up(|| swap::exchange(&self.shelf, &self.slot, self.dir, &self.name))? {
             return Ok(());
         }
-        let old = [&self.slot, OLD].concat();
-        swap::move_new(self.dir, &self.name, &self.shelf, &old)?;
+        self.move_out_to(&[&self.slot, OLD].concat())?;
         self.move_in()
+    }
+
+    /// A directory's own write permission is needed to move it to another one, unless by root; its mode is set again where it comes to.
+    fn opened_up<T>(&self, act: impl Fn() -> Result<T, fs::Error>) -> Result<T, Error> {
+        let refused = match act() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => error,
+            done => return Ok(done?),
+        };
+        let mut opened = false;
+        for (dir, name, stat) in [(self.dir, &self.name, self.live), (&*self.shelf, &self.slot, self.kept)] {
+            if let Some(stat) = stat.filter(|stat| stat.kind == Kind::Directory && stat.mode & 0o200 == 0) {
+                dir.set_mode(name, stat.mode | 0o700, Kind::Directory)?;
+                opened = true;
+            }
+        }
+        if opened { Ok(act()?) } else { Err(refused.into()) }
     }
 
     fn not_staged(&self) -> Error {
