@@ -208,3 +208,17 @@ async fn checked(
     let accept = format!("{} --accept-failed-check", pending.command());
     Err(Error::CheckFailed { source: failed, pending, accept })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Request, Settle, Unasked, perform, undo};
+    use crate::event::Context;
+
+    /// A daemon does its jobs on any thread.
+    #[expect(dead_code, reason = "it is enough that it compiles")]
+    fn goes_to_any_thread(request: &Request, order: &Settle, context: &Context) {
+        fn is_send(_: impl Send) {}
+        is_send(perform(request, &Unasked, context));
+        is_send(undo(order, context));
+    }
+}
