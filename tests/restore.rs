@@ -328,7 +328,7 @@ fn a_failed_check_keeps_it_held_until_somebody_decides() {
     let damaged = kept.damage();
     let day = kept.day.as_str();
     // Files of the day's rows are not in the trees.
-    let told = kept.refused(&[day, "--only", "database", "--yes"], 1, "have no file in the day");
+    let told = kept.refused(&[day, "--only", "database", "--yes"], 1, "have no file, ");
     assert!(told.contains("stays held") && told.contains("--accept-failed-check"), "{told}");
     assert!(kept.repository.is_held());
     assert_eq!(kept.repository.fossology.pid(), None, "the scheduler is paused");
@@ -346,7 +346,7 @@ fn a_failed_check_keeps_it_held_until_somebody_decides() {
     kept.repository.wait_until_released();
     kept.assert_nothing_left();
 
-    kept.refused(&[day, "--only", "database", "--yes"], 1, "have no file in the day");
+    kept.refused(&[day, "--only", "database", "--yes"], 1, "have no file, ");
     let accepted = kept.must(&[day, "--only", "database", "--yes", "--accept-failed-check"]);
     assert!(accepted.contains("CHECK FAILED"), "{accepted}");
     assert!(kept.repository.fossology.pid().is_some(), "the scheduler runs");
