@@ -9,7 +9,7 @@ use std::path::Path;
 use syn::visit::Visit;
 
 const PAGE: &str = include_str!("../docs/promises.md");
-/// 7 comes with the restore.
+/// All of them, in their order.
 const PROMISES: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 /// The test functions of a file.
