@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The main job, end to end: a PostgreSQL server with tens of megabytes, a repository of thousands of files and a scheduler that
-# adds jobs, rows and files all the while; two days kept by daykeepd; both restored by their own restore.sh, without daykeep, and
-# compared with what was recorded at the freeze point. Everything lives in one directory, which is removed at the end.
+# adds jobs, rows and files all the while; two days kept by daykeepd; the newer one verified and drilled; both restored by their own
+# restore.sh, without daykeep, and compared with what was recorded at the freeze point; then the worst day: the database dropped and
+# files destroyed under the running scheduler, restored in place by one command, compared again, taken back, restored once more.
+# Everything lives in one directory, which is removed at the end.
 #
 # DEMO_KEEP=1 leaves the directory, DEMO_DIR says where it is made (default /var/tmp).
 set -euo pipefail
@@ -151,6 +153,42 @@ for day in "$first" "$second"; do
     "$programs/examples/compare_day" "$day" "$server" 5432 postgres "$files"
     stop_server "$server"
 done
+
+say "the second day is verified, and proven by a drill: restored into a scratch server, compared, thrown away"
+daykeep verify demo latest
+daykeep drill demo latest
+daykeep status
+
+say "the worst day: a database is dropped, the scheduler is dead, files are gone and others are damaged"
+pkill -KILL -f "fossology_scheduler.*$work"
+dropdb --force fossology
+psql -qd bench -c 'truncate pgbench_accounts'
+find "$work/repository" -type f | awk 'NR % 3 == 0' | xargs -d '\n' rm -f
+find "$work/repository" -type f | awk 'NR % 7 == 0' | xargs -d '\n' -n 1 cp /etc/hostname
+psql -Atc "select count(*) || ' rows left in pgbench_accounts' from pgbench_accounts" bench
+databases() { psql -Atc "select datname from pg_database order by 1" | tr '\n' ' '; }
+state_before="$(databases) $(find "$work/repository" -type f -exec sha256sum {} + | sort | sha256sum)"
+
+say "restored in place, by one command"
+daykeep restore demo latest --plan
+daykeep restore demo latest --yes
+mkdir "$work/live"
+ln -s "$work/repository" "$work/live/repository"
+ln -s "$work/etc" "$work/live/configuration"
+"$programs/examples/compare_day" "$second" "$PGHOST" 5432 postgres "$work/live"
+
+say "taken back: everything is as destroyed as it was"
+daykeep restore demo --undo
+[ "$state_before" = "$(databases) $(find "$work/repository" -type f -exec sha256sum {} + | sort | sha256sum)" ]
+echo "the same databases and the same files, to the last byte"
+
+say "restored again, and confirmed"
+daykeep restore demo latest --yes
+"$programs/examples/compare_day" "$second" "$PGHOST" 5432 postgres "$work/live"
+daykeep restore demo --confirm
+databases
+echo
+"$work/start-scheduler"
 
 say "what it took"
 jq -r '"\(.day): held \(.hold.held_seconds * 1000 | round) ms, " +
