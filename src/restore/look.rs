@@ -337,7 +337,8 @@ fn forecast(request: &Request, day: &Day, found: &Found) -> Result<Option<std::t
     Ok(expected(work, measured, &drill))
 }
 
-/// Holds what is chosen of the day against its digests, records and seal: every byte of it.
+/// Holds what is chosen of the day against its digests, records and seal: every byte of it, but for those that are held against their
+/// digests on their way, before anything of them has its name.
 pub(super) async fn into(
     day: &Day,
     chosen: &Chosen,
@@ -349,6 +350,7 @@ pub(super) async fn into(
         databases: verify::Chosen::Only(databases.cloned().collect()),
         trees: verify::Chosen::Only(chosen.touched_trees().into_iter().map(str::to_owned).collect()),
         bin_dir: request.repository.database.as_ref().and_then(|database| database.bin_dir.clone()),
+        sample: is_one_piece_elsewhere(chosen, request).then_some(verify::Sample { percent: 0.0, seed: 0 }),
         ..verify::Choice::default()
     };
     let report = verify::day(day, &choice, context).await?;
@@ -364,6 +366,14 @@ pub(super) async fn into(
     }
     let problems = hurts.into_iter().take(TOLD).map(sentence).collect();
     Err(Error::Damaged { day: day.name().to_owned(), total: report.total, problems })
+}
+
+/// A restore that replaces nothing, holds nothing and puts what it brings in place at once: the databases, or one tree. Damage that is met while
+/// it is brought costs nobody anything.
+fn is_one_piece_elsewhere(chosen: &Chosen, request: &Request) -> bool {
+    let trees = chosen.trees.len() + chosen.paths.len();
+    let pieces = usize::from(!chosen.databases.is_empty()) + chosen.tables.len() + trees;
+    matches!(request.target, Target::Elsewhere { .. }) && pieces == 1
 }
 
 /// The guide is not read by a restore, and what does not belong to the day is passed over by it.

@@ -42,7 +42,7 @@ impl Report {
 /// A random part of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Sample {
-    /// How much of it, above 0 and at most 100.
+    /// How much of it, from 0 (no content but the lists') to 100.
     pub percent: f64,
     /// Which: the same seed chooses the same files of a day.
     pub seed: u64,

@@ -1,6 +1,6 @@
 //! Rows into tables: each table in one COPY with FREEZE, in the transaction that empties it, so that what is written needs no WAL
 //! where the server allows that and no second writing later; several tables at a time, the largest first. A table that is larger
-//! than the share of a session is loaded by all of them, without FREEZE.
+//! than the share of a session comes last, in parts, without FREEZE.
 //!
 //! A segment's text is compared with its digest as it goes to the server: the COPY is ended only when all of them were right.
 
@@ -29,6 +29,9 @@ const PIECE: usize = 512 * 1024;
 const PIECES_WAITING: usize = 3;
 /// A table below this is loaded by one session, however few others there are.
 const WORTH_SPLITTING: u64 = 64 * 1024 * 1024;
+
+/// A table that is split comes in parts of this fraction of a session's share.
+const PARTS: u64 = 4;
 
 /// Counts the rows of all sessions and tells the observer.
 pub struct Progress {
@@ -112,33 +115,39 @@ fn bytes_of(segments: &[Segment]) -> u64 {
     segments.iter().map(|segment| segment.bytes).sum()
 }
 
-/// Who loads what: tables, the largest first; what is too large for one session in as many parts as there are sessions.
+/// Who loads what: tables, the largest first; behind them, in parts, those that are too large for one session, so that all sessions end
+/// at about the same time.
 fn share(tables: &[TableRecord], jobs: usize) -> Vec<Work<'_>> {
+    let jobs = jobs.max(1) as u64;
     let total: u64 = tables.iter().map(|table| bytes_of(&table.segments)).sum();
     // A little more than a share is faster in one piece than thawed.
-    let limit = (total / jobs.max(1) as u64 * 5 / 4).max(WORTH_SPLITTING);
-    let mut works = Vec::with_capacity(tables.len());
-    for table in tables {
-        let bytes = bytes_of(&table.segments);
-        if jobs < 2 || bytes <= limit {
-            works.push(Work { table, segments: &table.segments, whole: true });
-            continue;
-        }
-        let part = bytes.div_ceil(jobs as u64);
-        let mut rest = table.segments.as_slice();
-        while !rest.is_empty() {
-            let mut taken = 0;
-            let mut fits = |segment: &Segment| {
-                taken += segment.bytes;
-                taken < part
-            };
-            let count = rest.iter().take_while(|segment| fits(segment)).count() + 1;
-            let (segments, after) = rest.split_at(count.min(rest.len()));
-            works.push(Work { table, segments, whole: false });
-            rest = after;
-        }
+    let limit = (total / jobs * 5 / 4).max(WORTH_SPLITTING);
+    let is_whole = |table: &&TableRecord| jobs == 1 || bytes_of(&table.segments) <= limit;
+    let (whole, split): (Vec<_>, Vec<_>) = tables.iter().partition(is_whole);
+    let mut works: Vec<_> =
+        whole.into_iter().map(|table| Work { table, segments: &table.segments, whole: true }).collect();
+    for table in split {
+        works.extend(parts(table, total.div_ceil(jobs * PARTS)));
     }
     works
+}
+
+/// A table in parts of about so many bytes.
+fn parts(table: &TableRecord, size: u64) -> Vec<Work<'_>> {
+    let mut parts = Vec::new();
+    let mut rest = table.segments.as_slice();
+    while !rest.is_empty() {
+        let mut taken = 0;
+        let mut fits = |segment: &Segment| {
+            taken += segment.bytes;
+            taken < size
+        };
+        let count = rest.iter().take_while(|segment| fits(segment)).count() + 1;
+        let (segments, after) = rest.split_at(count.min(rest.len()));
+        parts.push(Work { table, segments, whole: false });
+        rest = after;
+    }
+    parts
 }
 
 /// A session that loads.
@@ -303,8 +312,10 @@ mod tests {
         let even = [table("a", &[60 * MIB, 60 * MIB]), table("b", &[100 * MIB])];
         assert_eq!(shares(&even, 2), [("a", 2, true), ("b", 1, true)]);
         let odd = [table("a", &[16 * MIB; 20]), table("b", &[10 * MIB])];
-        assert_eq!(shares(&odd, 2), [("a", 10, false), ("a", 10, false), ("b", 1, true)]);
-        assert_eq!(shares(&odd, 3), [("a", 7, false), ("a", 7, false), ("a", 6, false), ("b", 1, true)]);
+        // 330 MiB for two: parts of 41.25 MiB.
+        let thirds = [("a", 3, false)].into_iter().cycle().take(6);
+        let expected: Vec<_> = [("b", 1, true)].into_iter().chain(thirds).chain([("a", 2, false)]).collect();
+        assert_eq!(shares(&odd, 2), expected);
         assert_eq!(shares(&odd, 1), [("a", 20, true), ("b", 1, true)]);
         let small = [table("a", &[MIB; 20])];
         assert_eq!(shares(&small, 2), [("a", 20, true)]);

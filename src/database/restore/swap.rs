@@ -165,6 +165,10 @@ impl Swap {
                 what: "what was restored is not in place: there is nothing to confirm".to_owned(),
             });
         }
+        if self.pairs.iter().all(|pair| pair.old_oid.is_none()) {
+            // Nothing was replaced. The session to rename from has gone with the swap.
+            return Ok(());
+        }
         let client = control::open(server, self.tag).await?;
         for pair in &self.pairs {
             if let Some(oid) = pair.old_oid {
