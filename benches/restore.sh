@@ -81,18 +81,21 @@ done
 
 day=$work/vault/bench/current/trees/files
 change() {
-    find "$work/tree" -type f | awk 'NR % 100 == 0' | head -n $((files / 200)) | xargs -d '\n' -n 500 truncate -s 10
-    find "$work/tree" -type f | awk 'NR % 100 == 50' | head -n $((files / 200)) | xargs -d '\n' rm -f
+    find "$work/tree" -type f | awk -v most=$((files / 200)) 'NR % 100 == 0 && n++ < most' | xargs -d '\n' -n 500 truncate -s 10
+    find "$work/tree" -type f | awk -v most=$((files / 200)) 'NR % 100 == 50 && n++ < most' | xargs -d '\n' rm -f
     for n in $(seq 100); do echo "$n" >"$work/tree/new-$n"; done
 }
 empty_by_daykeep() { restore --only trees --to "$work/out"; }
-empty_by_rsync() { mkdir -p "$work/out" && rsync -a "$day/" "$work/out/files/"; }
+# What daykeep says is there survives a power cut: rsync's files are flushed, too.
+empty_by_rsync() { mkdir -p "$work/out" && rsync -a "$day/" "$work/out/files/" && sync -f "$work/out"; }
 changed_by_daykeep() { restore --only trees; }
-changed_by_rsync() { rsync -a --delete "$day/" "$work/tree/"; }
+changed_by_rsync() { rsync -a --delete "$day/" "$work/tree/" && sync -f "$work/tree"; }
 
+mkdir "$work/gone"
 for round in $(seq 0 "$rounds"); do
     for way in daykeep rsync; do
-        rm -rf "$work/out"
+        # Not removed before the end: ext4 makes files slowly where many were removed within the last minutes.
+        [ ! -e "$work/out" ] || mv "$work/out" "$work/gone/$round-$way"
         sync
         record "empty-$way" "$(seconds "empty_by_$way")"
         change
