@@ -134,7 +134,7 @@ fn assert_one_instant(server: &Server, trees: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_before_the_database_are_caught_by_the_cross_check() {
     let parts = Parts::new();
-    let (released, frozen, day) = parts.take(&Order::FilesFirst).await;
+    let (released, frozen, day) = Box::pin(parts.take(&Order::FilesFirst)).await;
     let told = Box::pin(cross_check(&parts.check, &frozen, &day, &parts.context)).await;
     let Err(crosscheck::Error::FilesMissing { missing, rows, examples, .. }) = &told else {
         panic!("not caught: {told:?}")
@@ -169,7 +169,7 @@ async fn files_before_the_database_are_caught_by_the_cross_check() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_before_the_files_passes_the_cross_check() {
     let parts = Parts::new();
-    let (_released, frozen, day) = parts.take(&Order::DatabaseFirst).await;
+    let (_released, frozen, day) = Box::pin(parts.take(&Order::DatabaseFirst)).await;
     let record = cross_check(&parts.check, &frozen, &day, &parts.context).await.expect("every file is there");
     assert_eq!(record.missing, 0);
     assert!(record.rows > 0);
