@@ -42,6 +42,27 @@ pub async fn open(server: &config::Server, tag: u64) -> Result<Client, RestoreEr
     }
 }
 
+/// A session from which these databases can be renamed. Where nothing is ever gone on with, a session in any other database will do: to
+/// drop a control database costs the server a checkpoint of all that was loaded.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_for<'a>(
+    server: &config::Server,
+    tag: u64,
+    resumable: bool,
+    mut renamed: impl Iterator<Item = &'a str>,
+) -> Result<Client, RestoreError> {
+    if !resumable {
+        let client = anywhere(server, tag).await?;
+        if renamed.all(|name| name != client.dbname()) {
+            return Ok(client);
+        }
+        client.close().await;
+    }
+    open(server, tag).await
+}
+
 async fn alone(client: Client) -> Result<Option<Client>, RestoreError> {
     let client = durable(client).await?;
     let alone = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
@@ -94,13 +115,17 @@ pub async fn anywhere(server: &config::Server, tag: u64) -> Result<Client, Resto
     Err(first)
 }
 
-/// Drops the control database, from anywhere else.
+/// Ends the session; if it was in the control database, drops that from anywhere else.
 ///
 /// # Errors
 /// The server cannot be reached, or does not drop it.
 pub async fn close(server: &config::Server, tag: u64, client: Client) -> Result<(), RestoreError> {
-    client.close().await;
     let name = control_name(tag);
+    let is_control = client.dbname() == name;
+    client.close().await;
+    if !is_control {
+        return Ok(());
+    }
     let client = anywhere(server, tag).await?;
     if client.dbname() == name {
         // No other database lets us in: it stays, empty, and goes with the next step.

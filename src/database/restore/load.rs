@@ -98,7 +98,8 @@ async fn load_all(
     let rows = moving.iter().map(|(plan, _)| plan.rows).sum();
     let site =
         Site { wish, survey, record, context, progress: Progress::new(context.observer.clone(), rows) };
-    let client = control::open(wish.server(), wish.tag).await?;
+    let names = moving.iter().map(|(plan, _)| plan.name.as_str());
+    let client = control::open_for(wish.server(), wish.tag, wish.target.is_resumable(), names).await?;
     make_roles(&site, &client).await?;
     make_tablespaces(&site, &client).await?;
     let mut loaded = still_there(&client, done).await?;

@@ -107,6 +107,11 @@ impl Target<'_> {
     }
 
     /// Where tablespaces go, if not where they were.
+    /// Whether a restore that was killed is gone on with: elsewhere it begins anew, under another tag.
+    fn is_resumable(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+
     fn tablespaces(&self) -> Option<&Path> {
         match self {
             Self::Live(_) | Self::Fresh(_) => None,

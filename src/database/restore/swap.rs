@@ -70,6 +70,8 @@ pub struct Swap {
     pub roles: Vec<String>,
     /// Tablespaces that were made for it.
     pub tablespaces: Vec<String>,
+    /// A killed restore goes on with it.
+    pub resumable: bool,
 }
 
 /// How far a swap is.
@@ -121,7 +123,8 @@ impl Swap {
             }
             Some(day) => Some(GlobalsChange { day: day.clone(), before: None }),
         };
-        Ok(Self { tag: wish.tag, pairs, globals, roles, tablespaces })
+        let (tag, resumable) = (wish.tag, wish.target.is_resumable());
+        Ok(Self { tag, pairs, globals, roles, tablespaces, resumable })
     }
 
     /// Which way round the server's databases are.
@@ -185,7 +188,8 @@ impl Swap {
     }
 
     async fn turn(&self, server: &config::Server, to: State, context: &Context) -> Result<(), RestoreError> {
-        let client = control::open(server, self.tag).await?;
+        let names = self.pairs.iter().map(|pair| pair.name.as_str());
+        let client = control::open_for(server, self.tag, self.resumable, names).await?;
         let turning = async {
             if self.ask_state(&client).await? != to {
                 if to == State::Before {
