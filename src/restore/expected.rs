@@ -40,11 +40,15 @@ pub(super) fn expected(work: Work, measured: Work, drill: &Proof) -> Option<Dura
     Duration::try_from_secs_f64(database + trees).ok()
 }
 
+/// A drill of little tells nothing of much more: most of its seconds went to beginning and ending.
+const FARTHEST: u64 = 10;
+
 #[expect(clippy::cast_precision_loss, reason = "a forecast need not be exact")]
 fn scaled(seconds: f64, wanted: u64, measured: u64) -> Option<f64> {
     match (wanted, measured) {
         (0, _) => Some(0.0),
         (_, 0) => None,
+        _ if wanted / measured >= FARTHEST => None,
         _ => Some(seconds * wanted as f64 / measured as f64),
     }
 }
@@ -79,6 +83,7 @@ mod tests {
         assert_eq!(of(200, 500), Some(Duration::from_secs(30)));
         assert_eq!(of(0, 1000), Some(Duration::from_secs(20)));
         assert_eq!(expected(measured, Work { row_bytes: 0, file_bytes: 1000 }, &took), None);
+        assert_eq!(of(1000, 1000), None, "ten times as much is beyond what it can tell");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Asking<'a> {
 
 impl Consent for Asking<'_> {
     fn ask<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Answer> {
+        // A bar that went on turning would write over the question.
+        self.progress.finish();
         self.progress.aside(|| {
             // The document of a restore is its outcome: what leads to it is talk.
             let out = Output { quiet: self.out.quiet && self.yes, ..self.out };
