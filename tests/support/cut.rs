@@ -95,6 +95,10 @@ fn relay(mut client: &UnixStream, mut server: &UnixStream, left: &AtomicI64, las
         let is_statement = begun && matches!(head[0], b'Q' | b'P');
         begun = true;
         let is_last = is_statement && left.fetch_sub(1, Ordering::SeqCst) <= 0;
+        if is_last {
+            // Before the server has the statement: its answer could come back faster than the cut.
+            let _ = client.shutdown(Shutdown::Write);
+        }
         if !(is_last && last == Last::Lost) && server.write_all(&message).is_err() {
             return;
         }
