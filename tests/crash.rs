@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 mod daemon;
 mod support;
 
+use support::random::Random;
 use support::repository::{NAME, Repository};
 
 /// A scheduler that always has something to do.
@@ -321,33 +322,4 @@ fn finish(repository: &Repository) {
     }
     names.retain(|name| !days.contains(name) && name != ".building.json");
     assert!(names.is_empty(), "left among the days: {names:?}");
-}
-
-// --- chance -------------------------------------------------------------------------------------------------------------------
-
-/// SplitMix64: the same moments for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn seeded(stream: u64) -> Self {
-        let seed = std::env::var("DAYKEEP_CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed: u64 = seed.unwrap_or(20_261_121);
-        eprintln!("DAYKEEP_CRASH_SEED={seed} (stream {stream})");
-        Self(seed.wrapping_mul(31).wrapping_add(stream))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A moment in a time.
-    fn part_of(&mut self, time: Duration) -> Duration {
-        #[expect(clippy::cast_precision_loss, reason = "a moment need not be exact")]
-        let part = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
-        time.mul_f64(part)
-    }
 }

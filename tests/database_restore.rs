@@ -387,6 +387,30 @@ fn cut_off_while_loading_what_was_complete_is_kept() {
 }
 
 #[test]
+fn a_control_database_whose_drop_was_cut_off_is_no_obstacle() {
+    let (server, day) = small_world();
+    let path = day.path();
+    let wish = day.wish(&path, &server);
+    run(async {
+        let swap = loaded(&wish).await;
+        let left = |name: &str| {
+            // As a power cut in the middle of DROP DATABASE leaves it: PostgreSQL lets nobody in any more.
+            let drop = format!(
+                "DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} TEMPLATE template0; \
+                 UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{name}'"
+            );
+            server.psql("template1", &drop);
+        };
+        left(&format!("daykeep_control_{}", wish.tag));
+        swap.forward(&server.config(), &context()).await.unwrap();
+        left(&format!("daykeep_control_{}", wish.tag));
+        swap.back(&server.config(), &context()).await.unwrap();
+        let control = "SELECT datname FROM pg_database WHERE datname ~ 'daykeep_control'";
+        assert_eq!(server.psql("postgres", control), "");
+    });
+}
+
+#[test]
 fn those_who_come_back_again_and_again_do_not_stop_a_swap() {
     let (server, day) = small_world();
     let path = day.path();

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 mod support;
 
+use support::random::Random;
 use support::repository::{NAME, Repository};
 use support::restored::{Kept, said};
 use support::state::State;
@@ -253,35 +254,4 @@ fn spread(count: usize) -> Vec<usize> {
     numbers.retain(|number| *number >= 1);
     numbers.dedup();
     numbers
-}
-
-/// SplitMix64: the same moments for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn seeded(stream: u64) -> Self {
-        let seed = std::env::var("DAYKEEP_CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed: u64 = seed.unwrap_or(20_261_121);
-        eprintln!("DAYKEEP_CRASH_SEED={seed} (stream {stream})");
-        Self(seed.wrapping_mul(31).wrapping_add(stream))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn is_even(&mut self) -> bool {
-        self.next().is_multiple_of(2)
-    }
-
-    /// A moment in a time.
-    fn part_of(&mut self, time: Duration) -> Duration {
-        #[expect(clippy::cast_precision_loss, reason = "a moment need not be exact")]
-        let part = self.next() as f64 / u64::MAX as f64;
-        time.mul_f64(part)
-    }
 }

@@ -8,6 +8,7 @@ pub mod page;
 pub mod picture;
 pub mod postgres;
 pub mod programs;
+pub mod random;
 pub mod repository;
 pub mod restored;
 pub mod scheduler;

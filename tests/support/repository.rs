@@ -37,7 +37,12 @@ impl Repository {
     /// A repository with some uploads, whose scheduler runs. `flags` are the stand-in's, `more` further tables of the
     /// repository's configuration.
     pub fn new(flags: &[&str], more: &str) -> Self {
-        let repository = Self { fossology: Fossology::new(flags), seen: Mutex::default() };
+        Self::of(Fossology::new(flags), more)
+    }
+
+    /// Like [`Self::new`], of a FOSSology that does not run yet.
+    pub fn of(fossology: Fossology, more: &str) -> Self {
+        let repository = Self { fossology, seen: Mutex::default() };
         fs::create_dir_all(repository.path("vault")).unwrap();
         fs::create_dir_all(repository.fossology.repository()).unwrap();
         fs::create_dir_all(repository.fossology.sysconf()).unwrap();

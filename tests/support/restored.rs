@@ -137,25 +137,28 @@ impl Kept {
         self.now()
     }
 
-    /// Nothing of a restore is left: no database, role or directory of its own, no record, no hold, no process.
+    /// Nothing of a restore is left.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        let server = &self.repository.fossology.server;
-        let databases = "SELECT string_agg(datname, ', ') FROM pg_database WHERE datname LIKE 'daykeep%'";
-        assert_eq!(server.psql("postgres", databases), "", "databases are left");
-        let found =
-            check(Command::new("find").arg(self.repository.path("")).args(["-name", ".daykeep-*"]), "find");
-        assert_eq!(String::from_utf8_lossy(&found), "", "directories are left");
-        let state = self.repository.path("state").join(NAME);
-        let mut names: Vec<_> = fs::read_dir(state)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        let stays = ["jobs", "hold.lock", "guard.lock", "restore.lock", "schedule.json", ".hold.json.new"];
-        names.retain(|name| !stays.contains(&name.as_str()));
-        assert!(names.is_empty(), "records are left: {names:?}");
-        assert_eq!(self.repository.guards(), Vec::<i32>::new(), "guards are left");
+        assert_nothing_left(&self.repository);
     }
+}
+
+/// Nothing of a restore is left: no database, role or directory of its own, no record, no hold, no process.
+#[track_caller]
+pub fn assert_nothing_left(repository: &Repository) {
+    let server = &repository.fossology.server;
+    let databases = "SELECT string_agg(datname, ', ') FROM pg_database WHERE datname LIKE 'daykeep%'";
+    assert_eq!(server.psql("postgres", databases), "", "databases are left");
+    let found = check(Command::new("find").arg(repository.path("")).args(["-name", ".daykeep-*"]), "find");
+    assert_eq!(String::from_utf8_lossy(&found), "", "directories are left");
+    let state = repository.path("state").join(NAME);
+    let mut names: Vec<_> =
+        fs::read_dir(state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let stays = ["jobs", "hold.lock", "guard.lock", "restore.lock", "schedule.json", ".hold.json.new"];
+    names.retain(|name| !stays.contains(&name.as_str()));
+    assert!(names.is_empty(), "records are left: {names:?}");
+    assert_eq!(repository.guards(), Vec::<i32>::new(), "guards are left");
 }
 
 fn now(repository: &Repository) -> State {

@@ -33,7 +33,11 @@ pub struct Fossology {
 impl Fossology {
     /// Sets one up; the scheduler does not run yet. `flags` are the stand-in's.
     pub fn new(flags: &[&str]) -> Self {
-        let server = Server::start(None);
+        Self::on(Server::start(None), flags)
+    }
+
+    /// On this server.
+    pub fn on(server: Server, flags: &[&str]) -> Self {
         server.psql("postgres", "CREATE DATABASE fossology");
         let dir = tempfile::tempdir().expect("a directory");
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -73,8 +73,14 @@ async fn alone(client: Client) -> Result<Option<Client>, RestoreError> {
 }
 
 async fn make(server: &config::Server, tag: u64) -> Result<(), RestoreError> {
-    let client = anywhere(server, tag).await?;
-    let sql = format!("CREATE DATABASE {} TEMPLATE template0", postgres::identifier(&control_name(tag)));
+    let (client, name) = (anywhere(server, tag).await?, control_name(tag));
+    // A drop of it that was cut off (a killed server, a power cut) leaves the name of a database that lets nobody in.
+    let sql = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1 AND datconnlimit = -2";
+    let half_dropped = client.query_opt(sql, &[&name]).await;
+    if half_dropped.map_err(|error| client.failed(format!("look at database {name:?}"), &error))?.is_some() {
+        drop_database(&client, &name).await?;
+    }
+    let sql = format!("CREATE DATABASE {} TEMPLATE template0", postgres::identifier(&name));
     session::execute(&client, "make a database to rename others from", &sql).await?;
     client.close().await;
     Ok(())
