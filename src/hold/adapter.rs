@@ -14,6 +14,8 @@ use crate::config;
 pub(super) enum Before {
     /// It runs: it is to be paused, and released by this plan.
     Running(ReleasePlan),
+    /// Nobody can tell whether it runs: it is paused, and released by this plan, as if it did.
+    Presumed(ReleasePlan),
     /// It does not run: an operator has stopped it, or (for a restore) it is gone. Nothing is paused, and nothing will be started unless
     /// somebody asks for that.
     Stopped {

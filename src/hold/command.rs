@@ -42,14 +42,14 @@ impl CommandAdapter {
             (self.before, self.gone) = (Some(false), true);
             return Ok(Before::Stopped { why: format!("{gone} is not on this machine"), start: release });
         }
-        let runs = match &self.settings.is_running {
-            Some(argv) => asks(&self.program(argv), "cannot ask whether the application runs").await?.is_ok(),
-            None => true,
+        let Some(argv) = &self.settings.is_running else {
+            self.before = Some(true);
+            return Ok(Before::Presumed(release));
         };
+        let runs = asks(&self.program(argv), "cannot ask whether the application runs").await?.is_ok();
         self.before = Some(runs);
         if !runs {
-            let argv = self.settings.is_running.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
-            let why = format!("`{argv}` told that the application did not run");
+            let why = format!("`{}` told that the application did not run", argv.join(" "));
             return Ok(Before::Stopped { why, start: release });
         }
         Ok(Before::Running(release))

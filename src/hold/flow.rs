@@ -185,6 +185,12 @@ impl Held {
                 self.pauses = true;
                 plan.after(left)
             }
+            (Before::Presumed(plan), since) => {
+                // It stays paused by the first pause; a second one makes sure, and is no reason to alarm anybody.
+                self.evidence.proofs.extend(since.map(|since| format!("{since}, and paused once more")));
+                self.pauses = true;
+                plan.after(left)
+            }
         }
     }
 

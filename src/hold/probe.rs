@@ -56,7 +56,7 @@ async fn fossology(
     let mut adapter =
         Fossology::new(String::new(), settings.clone(), server.clone(), hold.drain, Purpose::Backup);
     findings.push(match adapter.look().await {
-        Ok(Before::Running(_)) => {
+        Ok(Before::Running(_) | Before::Presumed(_)) => {
             good(format!("the scheduler answers at {}, and jobqueue can be read", settings.address))
         }
         Ok(Before::Stopped { why, .. }) => good(format!("{why}: a run would not pause it, and not start it")),
