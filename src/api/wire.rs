@@ -86,6 +86,9 @@ pub struct RepositoryStatus {
     /// A restore that is not finished, or not confirmed.
     #[serde(default)]
     pub pending_restore: Option<PendingRestore>,
+    /// Why it is not known whether a restore waits, and what to do about it.
+    #[serde(default)]
+    pub restore_error: Option<String>,
     /// The newest run, whatever became of it.
     pub last_attempt: Option<Job>,
     /// The newest run that sealed a day.

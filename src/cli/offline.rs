@@ -7,7 +7,7 @@ use crate::api::told::{self, Proofs};
 use crate::api::wire::{self, DayName, NextRun, NextRunReason, RepositoryStatus};
 use crate::config::{Config, Repository, Schedule};
 use crate::hold::{self, HoldRecord};
-use crate::journal::{self, Job, JobKind, JobState};
+use crate::journal::{self, Job, JobKind, JobState, PendingRestore};
 use crate::schedule::Cron;
 use crate::vault::{Error, Vault};
 
@@ -16,10 +16,9 @@ pub fn repositories(config: &Config, now: Timestamp) -> Result<Vec<RepositorySta
     let records =
         Records { jobs: journal::jobs(&config.state_dir)?, holds: hold::pending(&config.state_dir)?, now };
     let status = |repository: &Repository| {
-        let pending = journal::pending_restore(&config.state_dir, &repository.name)?;
-        Ok(records.status(repository, pending.as_ref()))
+        records.status(repository, journal::pending_restore(&config.state_dir, &repository.name))
     };
-    config.repositories.values().map(status).collect()
+    Ok(config.repositories.values().map(status).collect())
 }
 
 /// What the state directory says of all repositories.
@@ -30,7 +29,16 @@ struct Records {
 }
 
 impl Records {
-    fn status(&self, repository: &Repository, pending: Option<&journal::PendingRestore>) -> RepositoryStatus {
+    /// A record that cannot be read is told; the rest of the status is known all the same.
+    fn status(
+        &self,
+        repository: &Repository,
+        pending: Result<Option<PendingRestore>, journal::Error>,
+    ) -> RepositoryStatus {
+        let (pending, restore_error) = match pending {
+            Ok(pending) => (pending, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let all = || self.jobs.iter().rev().filter(|job| job.repository == repository.name);
         let own = || all().filter(|job| job.kind == JobKind::Backup);
         let others = all().filter(|job| job.kind != JobKind::Backup && job.state == JobState::Running);
@@ -50,7 +58,8 @@ impl Records {
             last_drill: seen.proofs.last_drill,
             held: hold.is_some(),
             kept_hold: hold.and_then(told::kept),
-            pending_restore: pending.map(told::pending_restore),
+            pending_restore: pending.as_ref().map(told::pending_restore),
+            restore_error,
             last_attempt: own().next().map(|job| self.told(job)),
             last_success: own().find(|job| job.state == JobState::Succeeded).map(|job| self.told(job)),
             running: own().find(|job| job.state == JobState::Running).map(|job| self.told(job)),

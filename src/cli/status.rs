@@ -125,6 +125,9 @@ fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
     if let Some(pending) = repository.pending_restore.as_ref().filter(|_| repository.kept_hold.is_none()) {
         page.line(format!("  restore       {}", pending.text));
     }
+    if let Some(error) = &repository.restore_error {
+        page.line(format!("  restore       RECORD DAMAGED: {error}"));
+    }
     match (&repository.running, &repository.last_attempt) {
         (Some(job), _) => page.line(format!("  running       {}", running(job, now))),
         (None, Some(job)) => page.line(format!("  last attempt  {}", attempt(job, now))),

@@ -75,6 +75,7 @@ impl Daemon {
             held: self.state.is_held(name),
             kept_hold: waiting.kept,
             pending_restore: waiting.restore,
+            restore_error: waiting.restore_error,
             last_attempt: of_this().next().cloned(),
             last_success: of_this().find(|job| job.state == JobState::Succeeded).cloned(),
             running: of_this().find(|job| job.state == JobState::Running).cloned(),

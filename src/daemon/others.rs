@@ -82,14 +82,17 @@ impl Seen {
 /// Puts the restores that wait into the status.
 ///
 /// # Errors
-/// A record cannot be read; the status keeps what it has of that repository.
+/// A record cannot be read; the status says so.
 pub fn look_at_restores(state: &State) -> Result<(), journal::Error> {
     let config = state.config();
     let mut first = None;
     for name in config.repositories.keys() {
         match journal::pending_restore(&config.state_dir, name) {
-            Ok(pending) => state.restore_waits(name, pending.as_ref().map(told::pending_restore)),
+            Ok(pending) => {
+                state.restore_waits(name, pending.as_ref().map(|pending| Ok(told::pending_restore(pending))));
+            }
             Err(error) => {
+                state.restore_waits(name, Some(Err(error.to_string())));
                 first.get_or_insert(error);
             }
         }

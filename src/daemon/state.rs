@@ -31,6 +31,8 @@ pub struct Waiting {
     pub kept: Option<wire::KeptHold>,
     /// A restore that is not finished, or not confirmed.
     pub restore: Option<wire::PendingRestore>,
+    /// Why that is not known.
+    pub restore_error: Option<String>,
 }
 
 /// What the socket asks of the scheduling loop.
@@ -79,7 +81,7 @@ struct Inner {
     /// Holds that outlive their run.
     kept: BTreeMap<String, wire::KeptHold>,
     /// Restores that are not finished or not confirmed.
-    restores: BTreeMap<String, wire::PendingRestore>,
+    restores: BTreeMap<String, Result<wire::PendingRestore, String>>,
     phases: BTreeMap<u64, Vec<(Phase, Timestamp)>>,
 }
 
@@ -189,8 +191,8 @@ impl State {
         self.lock().kept = kept;
     }
 
-    /// The restore of a repository that waits, if one does.
-    pub fn restore_waits(&self, repository: &str, pending: Option<wire::PendingRestore>) {
+    /// The restore of a repository that waits, if one does; or why that is not known.
+    pub fn restore_waits(&self, repository: &str, pending: Option<Result<wire::PendingRestore, String>>) {
         let mut inner = self.lock();
         match pending {
             Some(pending) => inner.restores.insert(repository.to_owned(), pending),
@@ -202,9 +204,11 @@ impl State {
     #[must_use]
     pub fn waiting(&self, repository: &str) -> Waiting {
         let inner = self.lock();
+        let restore = inner.restores.get(repository).cloned().transpose();
         Waiting {
             kept: inner.kept.get(repository).cloned(),
-            restore: inner.restores.get(repository).cloned(),
+            restore_error: restore.as_ref().err().cloned(),
+            restore: restore.unwrap_or_default(),
         }
     }
 

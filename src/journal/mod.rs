@@ -58,7 +58,9 @@ pub enum Error {
     },
     /// `restore.json` is not what it should be.
     #[error(
-        "{} is damaged, and a restore may be half way: see what the newest job of the repository did before it is moved away",
+        "{} is damaged, so it is not known how far a restore of this repository came; what it replaced is in databases named \
+         daykeep_old_* and directories named .daykeep-restore-*: see \"When the record is damaged\" in docs/restore.md, then move \
+         the file away",
         path.display()
     )]
     DamagedRestore {
