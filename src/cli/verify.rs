@@ -1,7 +1,7 @@
 //! `daykeep verify`
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -245,7 +245,7 @@ impl Work<'_> {
         let mut ask = Ask { all: self.args.yes, session: self.session };
         for prospect in looked.prospects.iter().filter(|prospect| prospect.remedy.is_some()) {
             let file = verify::shown(&prospect.damage.file);
-            if !ask.may(&file, &prospect.sentence())? {
+            if !ask.may(&file, &prospect.sentence(), context).await? {
                 continue;
             }
             // Locked for one file at a time: questions may take long.
@@ -282,7 +282,7 @@ struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    fn may(&mut self, file: &str, how: &str) -> Result<bool, Failure> {
+    async fn may(&mut self, file: &str, how: &str, context: &Context) -> Result<bool, Failure> {
         if self.all {
             return Ok(true);
         }
@@ -291,13 +291,27 @@ impl Ask<'_> {
                 .hint("nothing was repaired"));
         }
         self.session.out.warn(&format!("{file}: {how}"));
-        self.session.out.text("repair it? [y]es, [n]o, [a]ll: ")?;
-        let mut answer = String::new();
-        let read = io::stdin().lock().read_line(&mut answer);
-        read.map_err(|error| Failure::new(Kind::Failed, format!("cannot read the answer: {error}")))?;
+        // A thread of its own: a signal must be heard meanwhile.
+        let asked = tokio::task::spawn_blocking(|| answer_to("repair it? [y]es, [n]o, [a]ll: "));
+        let answer = tokio::select! {
+            answer = asked => answer.unwrap_or_else(|_| Ok(String::new())),
+            () = context.cancel.cancelled() => return Err(Error::Cancelled.into()),
+        };
+        let answer =
+            answer.map_err(|error| Failure::new(Kind::Failed, format!("cannot read the answer: {error}")))?;
         self.all = answer.trim().eq_ignore_ascii_case("a");
         Ok(self.all || answer.trim().eq_ignore_ascii_case("y"))
     }
+}
+
+/// Asks where the talk goes, at once, and reads a line.
+fn answer_to(question: &str) -> io::Result<String> {
+    let mut stderr = anstream::stderr();
+    write!(stderr, "{question}")?;
+    stderr.flush()?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(line)
 }
 
 fn document(repository: &str, job: Option<u64>, all: &[Looked]) -> serde_json::Value {
