@@ -178,14 +178,14 @@ ln -s "$work/etc" "$work/live/configuration"
 "$programs/examples/compare_day" "$second" "$PGHOST" 5432 postgres "$work/live"
 
 say "taken back: everything is as destroyed as it was"
-daykeep restore demo --undo
+daykeep restore demo --undo --yes
 [ "$state_before" = "$(databases) $(find "$work/repository" -type f -exec sha256sum {} + | sort | sha256sum)" ]
 echo "the same databases and the same files, to the last byte"
 
 say "restored again, and confirmed"
 daykeep restore demo latest --yes
 "$programs/examples/compare_day" "$second" "$PGHOST" 5432 postgres "$work/live"
-daykeep restore demo --confirm
+daykeep restore demo --confirm --yes
 databases
 echo
 "$work/start-scheduler"

@@ -38,7 +38,17 @@ fn a_whole_repository_comes_back_and_can_be_taken_back_and_confirmed() {
     let order = ["begin", "preflight", "verify", "hold", "load", "stage", "switch", "cross_check", "release"];
     assert_eq!(steps, order);
 
-    kept.refused(&[&kept.day, "--yes"], 1, "the day is restored already");
+    for done in [&["--yes"][..], &["--plan"], &[]] {
+        let arguments = [&[kept.day.as_str()][..], done].concat();
+        if done.is_empty() {
+            kept.refused(&arguments, 2, "nobody can be asked here");
+            continue;
+        }
+        let told = kept.must(&arguments);
+        assert!(told.contains("fossology: done already: the day"), "{told}");
+        assert!(told.contains("daykeep restore fossology --undo") && told.contains("--confirm"), "{told}");
+    }
+    kept.now().assert_is(&kept.then, "after the same command again");
     kept.must(&["--undo"]);
     kept.now().assert_is(&damaged, "after --undo");
     assert!(kept.repository.fossology.pid().is_some(), "the scheduler runs");
@@ -267,7 +277,7 @@ fn a_machine_that_never_saw_daykeep_needs_nothing_but_the_vault() {
     let mut confirm = Command::new(env!("CARGO_BIN_EXE_daykeep"));
     kept.repository.surround(&mut confirm);
     confirm
-        .args(["--config", "/nonexistent/daykeep.toml", "restore", "--confirm", "--state-dir"])
+        .args(["--config", "/nonexistent/daykeep.toml", "restore", "--confirm", "--yes", "--state-dir"])
         .arg(&state);
     let output = confirm.output().unwrap();
     assert!(output.status.success(), "{}", said(&output));

@@ -30,7 +30,17 @@ fn rough(seconds: u64) -> String {
     }
 }
 
-/// A length of time: `0.42s`, `12.3s`, `3m 05s`, `2h 07m`.
+/// A length of time that is only expected: `less than a second`, `about 12s`, `about 3m`, `about 2h 07m`.
+pub fn about(seconds: f64) -> String {
+    match seconds {
+        _ if seconds < 1.0 => "less than a second".to_owned(),
+        _ if seconds < 60.0 => format!("about {:.0}s", seconds.min(59.0)),
+        _ if seconds < 3600.0 => format!("about {:.0}m", (seconds / 60.0).min(59.0)),
+        _ => format!("about {}", length(seconds)),
+    }
+}
+
+/// A length of time: `0.42s`, `12.3s`, `3m 05s`, `2h 07m`. What took any time took a hundredth of a second.
 pub fn length(seconds: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -39,7 +49,8 @@ pub fn length(seconds: f64) -> String {
     )]
     let whole = seconds.max(0.0).round() as u64;
     match whole {
-        _ if seconds < 10.0 => format!("{:.2}s", seconds.max(0.0)),
+        _ if seconds <= 0.0 => "0s".to_owned(),
+        _ if seconds < 10.0 => format!("{:.2}s", seconds.max(0.01)),
         0..60 => format!("{seconds:.1}s"),
         60..3600 => format!("{}m {:02}s", whole / 60, whole % 60),
         _ => format!("{}h {:02}m", whole / 3600, whole % 3600 / 60),
@@ -113,7 +124,7 @@ mod tests {
     use jiff::Timestamp;
     use jiff::tz::TimeZone;
 
-    use crate::cli::figures::{age, instant, length, name, table};
+    use crate::cli::figures::{about, age, instant, length, name, table};
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("an instant")
@@ -133,7 +144,9 @@ mod tests {
     #[test]
     fn lengths() {
         assert_eq!([0.416, 12.34, 185.0, 7620.0].map(length), ["0.42s", "12.3s", "3m 05s", "2h 07m"]);
-        assert_eq!(length(-1.0), "0.00s");
+        assert_eq!([-1.0, 0.001].map(length), ["0s", "0.01s"]);
+        let expected = ["less than a second", "about 12s", "about 59s", "about 3m", "about 2h 07m"];
+        assert_eq!([0.2, 12.34, 59.9, 185.0, 7620.0].map(about), expected);
         assert_eq!(length(59.96), "1m 00s");
     }
 

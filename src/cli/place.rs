@@ -8,6 +8,9 @@ use crate::config::{Config, Repository};
 use crate::fs;
 use crate::vault::{Day, Vault};
 
+/// What a machine without a configuration needs.
+const WITHOUT: &str = "without a configuration, name the vault: `--vault DIR`";
+
 /// `--vault`, for the verbs that need nothing but the days.
 #[derive(Debug, clap::Args)]
 pub struct VaultArg {
@@ -98,7 +101,9 @@ impl VaultArg {
 
     fn all(&self, session: &Session) -> Result<Vec<Place>, Failure> {
         let Some(vault) = &self.vault else {
-            let config = session.config()?;
+            let config = session.config().map_err(|failure| {
+                if session.config_path.is_file() { failure } else { failure.hint(WITHOUT) }
+            })?;
             let place = |of: &Repository| Place {
                 name: of.name.clone(),
                 vault: of.vault.clone(),

@@ -143,7 +143,7 @@ pub fn title(phase: Phase) -> &'static str {
         Phase::Stage => "copying out of the day what the trees lack",
         Phase::Switch => "putting the day in the place of what is there",
         Phase::Compare => "comparing what was restored with what was recorded",
-        Phase::Settle => "settling the restore",
+        Phase::Settle => "ending the restore",
     }
 }
 

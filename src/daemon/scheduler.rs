@@ -28,6 +28,7 @@ use crate::daemon::timer::{Fired, Timer};
 use crate::daemon::work::Work;
 use crate::daemon::{leftover, notify, others};
 use crate::journal::{self, JobKind};
+use crate::restore;
 
 /// How often the status line follows a run.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
@@ -224,6 +225,7 @@ impl Scheduler {
             order,
             repository: repository.clone(),
             state_dir: config.state_dir.clone(),
+            place: restore::Place::of_config(&config.path),
             guard: self.guard.clone(),
             started_by,
         };

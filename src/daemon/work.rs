@@ -23,6 +23,8 @@ pub struct Work {
     pub repository: Repository,
     /// Where the durable records live.
     pub state_dir: PathBuf,
+    /// What a command has to name to find the same configuration.
+    pub place: restore::Place,
     /// The `daykeep` program.
     pub guard: PathBuf,
     /// `schedule`, `catch-up`, `retry`, or a user.
@@ -70,9 +72,13 @@ pub async fn perform(work: Work, context: &Context) -> Result<(), Failed> {
     match work.order.clone() {
         Order::Backup => backup(work, context).await,
         Order::Restore(order) => restored(work, order, context).await,
-        Order::Undo(order) => restore::undo(&settling(work, &order), context).await.map(drop).map_err(told),
+        Order::Undo(order) => {
+            let order = settling(work, &order);
+            restore::undo(&order, &restore::Unasked, context).await.map(drop).map_err(told)
+        }
         Order::Confirm(order) => {
-            restore::confirm(&settling(work, &order), context).await.map(drop).map_err(told)
+            let order = settling(work, &order);
+            restore::confirm(&order, &restore::Unasked, context).await.map(drop).map_err(told)
         }
         Order::Verify(order) => verify(work, &order, context).await,
         Order::Drill(order) => drill(work, order.day.as_deref(), context).await,
@@ -87,7 +93,7 @@ async fn backup(work: Work, context: &Context) -> Result<(), Failed> {
 
 /// The plan was seen by whoever gave the order.
 async fn restored(work: Work, order: order::Restore, context: &Context) -> Result<(), Failed> {
-    let Work { repository, state_dir, guard, started_by, .. } = work;
+    let Work { repository, state_dir, guard, started_by, place, .. } = work;
     let request = restore::Request {
         vault: Vault::open(&repository.vault, &repository.name).map_err(told)?,
         choice: order.choice()?,
@@ -100,6 +106,8 @@ async fn restored(work: Work, order: order::Restore, context: &Context) -> Resul
         }),
         jobs: order.jobs,
         state_dir,
+        place,
+        in_use: Vec::new(),
         guard,
         started_by,
     };

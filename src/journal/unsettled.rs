@@ -57,6 +57,9 @@ pub struct PendingRestore {
     pub day: String,
     /// What of the day, as options of the command; empty for all of it.
     pub options: String,
+    /// Where vault, records and configuration are, as options of the command; empty when it finds them by itself.
+    #[serde(default)]
+    pub place: String,
     /// How far it is.
     pub phase: RestorePhase,
     /// When it began.
@@ -74,35 +77,50 @@ impl PendingRestore {
     /// The command that goes on with it.
     #[must_use]
     pub fn command(&self) -> String {
-        let Self { repository, day, options, .. } = self;
-        let space = if options.is_empty() { "" } else { " " };
-        format!("daykeep restore {repository} {day}{space}{options}")
+        spaced(&["daykeep restore", &self.repository, &self.day, &self.options, &self.place])
     }
+
+    /// The command that takes it back.
+    #[must_use]
+    pub fn undo(&self) -> String {
+        spaced(&["daykeep restore", &self.repository, "--undo", &self.place])
+    }
+
+    /// The command that drops what was there before.
+    #[must_use]
+    pub fn confirm(&self) -> String {
+        spaced(&["daykeep restore", &self.repository, "--confirm", &self.place])
+    }
+}
+
+fn spaced(words: &[&str]) -> String {
+    let words: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+    words.join(" ")
 }
 
 /// What waits, and the commands for it.
 impl fmt::Display for PendingRestore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { job, repository, day, phase, .. } = self;
-        let own = format!("daykeep restore {repository}");
+        let Self { job, day, phase, .. } = self;
+        let (undo, confirm) = (self.undo(), self.confirm());
         match phase {
             RestorePhase::Done => write!(
                 f,
-                "the restore of {day} (job {job}) is not confirmed: `{own} --confirm` drops what was there before, \
-                 `{own} --undo` puts it back"
+                "the restore of {day} (job {job}) is not confirmed: `{confirm}` drops what was there before, \
+                 `{undo}` puts it back"
             ),
             RestorePhase::Confirming => write!(
                 f,
-                "the restore of {day} (job {job}) is not confirmed to the end: `{own} --confirm` drops the rest of what \
+                "the restore of {day} (job {job}) is not confirmed to the end: `{confirm}` drops the rest of what \
                  was there before"
             ),
             RestorePhase::Undoing => write!(
                 f,
-                "the restore of {day} (job {job}) is not taken back to the end: `{own} --undo` goes on with that"
+                "the restore of {day} (job {job}) is not taken back to the end: `{undo}` goes on with that"
             ),
             _ => write!(
                 f,
-                "the restore of {day} (job {job}) is not finished: `{}` goes on, `{own} --undo` takes it back",
+                "the restore of {day} (job {job}) is not finished: `{}` goes on, `{undo}` takes it back",
                 self.command()
             ),
         }
@@ -139,6 +157,7 @@ mod tests {
             repository: "shop".to_owned(),
             day: "2026-11-21T010000Z".to_owned(),
             options: "--only trees".to_owned(),
+            place: String::new(),
             phase: RestorePhase::Switching,
             started: Timestamp::UNIX_EPOCH,
         };
@@ -155,5 +174,11 @@ mod tests {
              was there before, `daykeep restore shop --undo` puts it back"
         );
         assert!(pending.is_over());
+        pending.place = "--vault /mnt/vault --state-dir /var/tmp/state".to_owned();
+        assert_eq!(
+            pending.undo(),
+            "daykeep restore shop --undo --vault /mnt/vault --state-dir /var/tmp/state",
+            "the command finds what it needs"
+        );
     }
 }

@@ -10,7 +10,7 @@ use crate::database::restore::{self as rows, Beside, Made, Survey, Swap, Wish};
 use crate::event::{Context, Phase};
 use crate::restore::look::{self, Found};
 use crate::restore::steps::{Job, blocking, uncancelled};
-use crate::restore::{Answer, Consent, Error, Outcome, Request, Restored, Target, tables, trees};
+use crate::restore::{Consent, Error, Outcome, Request, Restored, Target, outcome, tables, trees};
 use crate::tree::restore::{self as files, Elsewhere};
 use crate::vault::Day;
 
@@ -27,7 +27,7 @@ pub(super) async fn restore(
 
     job.may_stop_before(Phase::Preflight)?;
     let found = look::around(request, &day, None, job.id(), context).await?;
-    if consent.ask(found.possible()?).await == Answer::No {
+    if !outcome::agreed(consent.ask(found.possible()?), context).await? {
         return Ok(Outcome::Declined { job: job.id() });
     }
     let begun = context.clock.monotonic();

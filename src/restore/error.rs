@@ -25,14 +25,8 @@ pub enum Error {
         source: vault::Error,
     },
     /// A restore of something else waits to be ended.
-    #[error("{pending}; then say this again")]
+    #[error("{pending}; this one can begin after that")]
     Pending {
-        /// Which, and how it is ended.
-        pending: Box<PendingRestore>,
-    },
-    /// The restore has been done; nothing is left but to confirm it or to take it back.
-    #[error("the day is restored already: {pending}")]
-    Already {
         /// Which, and how it is ended.
         pending: Box<PendingRestore>,
     },
@@ -58,13 +52,15 @@ pub enum Error {
     },
     /// The day is not what it was when it was sealed.
     #[error(
-        "the day {day} is damaged, and nothing was changed; `daykeep verify {day}` tells all of it ({total} in all), and what can be \
+        "the day {day} is damaged, and nothing was changed; `{verify}` tells all of it ({total} in all), and what can be \
          repaired:{}",
         listed(problems)
     )]
     Damaged {
         /// The day.
         day: String,
+        /// The command that looks for all of it.
+        verify: String,
         /// How many damages there are.
         total: u64,
         /// The first of them.

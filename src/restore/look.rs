@@ -1,5 +1,7 @@
 //! Looking at everything that a restore needs, before anything is changed: the plan, and all that stands in its way.
 
+use jiff::Timestamp;
+
 use crate::config::Server;
 use crate::database::restore::{self as rows, Action, Wish};
 use crate::event::{Context, Notices as _};
@@ -9,7 +11,7 @@ use crate::restore::expected::{Work, expected, newest_drill};
 use crate::restore::tables;
 use crate::restore::trees::{self, Piece};
 use crate::restore::{
-    Chosen, DatabasePlan, Error, HoldPlan, Plan, Proven, Request, ServerPlan, Space, Target,
+    Chosen, DatabasePlan, Error, HoldPlan, Plan, Request, ServerPlan, Space, Target, known,
 };
 use crate::vault::Day;
 use crate::verify::{self, Damage, Fault, Part};
@@ -51,7 +53,7 @@ pub(super) async fn around(
 ) -> Result<Found, Error> {
     let chosen = chosen(request, day)?;
     let mut found = Found {
-        plan: empty_plan(request, day, begun)?,
+        plan: empty_plan(request, day, begun, context.clock.now())?,
         chosen,
         survey: None,
         tables: Vec::new(),
@@ -107,21 +109,20 @@ fn chosen(request: &Request, day: &Day) -> Result<Chosen, Error> {
     Err(Error::Senseless { problem: format!("the day {} has nothing of what is to be restored", day.name()) })
 }
 
-fn empty_plan(request: &Request, day: &Day, begun: Option<&PendingRestore>) -> Result<Plan, Error> {
-    let proven = request.vault.proven(day.name())?;
+fn empty_plan(
+    request: &Request,
+    day: &Day,
+    begun: Option<&PendingRestore>,
+    now: Timestamp,
+) -> Result<Plan, Error> {
+    let known = known::of(request, day, now)?;
     let hold = match &request.target {
         Target::InPlace(how) if how.hold => {
             Some(HoldPlan { adapter: request.repository.hold.adapter.name().to_owned(), start: how.start })
         }
         _ => None,
     };
-    let mut warnings = Vec::new();
-    if proven.is_none() {
-        warnings.push(format!(
-            "the day {} is not proven: no drill has restored it and found it right",
-            day.name()
-        ));
-    }
+    let mut warnings = known.warnings;
     if let (Some(to_unpack), Target::InPlace(_)) = (&day.manifest().to_unpack, &request.target) {
         warnings.push(format!(
             "the day has gold alone: FOSSology unpacks afterwards what is missing; {to_unpack}"
@@ -131,7 +132,10 @@ fn empty_plan(request: &Request, day: &Day, begun: Option<&PendingRestore>) -> R
         repository: request.repository.name.clone(),
         day: day.name().to_owned(),
         freeze_point: day.manifest().freeze_point,
-        proven: proven.map(|drill| Proven { at: drill.at, seconds: drill.seconds.total }),
+        standing: known.standing,
+        proven: known.proven,
+        finding: known.finding,
+        newest_proven: known.newest_proven,
         continues: begun.cloned(),
         server: None,
         tables: Vec::new(),
@@ -326,7 +330,7 @@ fn stays(chosen: &Chosen, request: &Request, day: &Day) -> Vec<String> {
 fn forecast(request: &Request, day: &Day, found: &Found) -> Result<Option<std::time::Duration>, Error> {
     let mut drills = Vec::new();
     for known in request.vault.days(day.manifest().freeze_point.max(day.manifest().sealed))?.good {
-        drills.push((Work::of_day(known.manifest()), request.vault.proofs(known.name())?));
+        drills.push((Work::of_day(known.manifest()), request.vault.proofs(known.name()).unwrap_or_default()));
     }
     let Some((measured, drill)) = newest_drill(drills) else { return Ok(None) };
     let databases = found.survey.iter().flat_map(|survey| &survey.databases);
@@ -365,7 +369,8 @@ pub(super) async fn into(
         return Ok(());
     }
     let problems = hurts.into_iter().take(TOLD).map(sentence).collect();
-    Err(Error::Damaged { day: day.name().to_owned(), total: report.total, problems })
+    let (day, total) = (day.name().to_owned(), report.total);
+    Err(Error::Damaged { verify: request.verify_command(&day), day, total, problems })
 }
 
 /// A restore that replaces nothing, holds nothing and puts what it brings in place at once: the databases, or one tree. Damage that is met while

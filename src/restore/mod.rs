@@ -17,7 +17,7 @@
 //! | in the switch | switching | stays | switches the rest, checks, releases | puts back what was switched, releases |
 //! | in the check | checking | stays | checks again, releases | puts everything back, releases |
 //! | after the release, before `done` | checking | none | holds again, checks, releases | holds again, puts everything back, releases |
-//! | after `done` | done | none | tells that it is done | holds again, puts everything back, releases |
+//! | after `done` | done | none | tells that it is done, and ends well | holds again, puts everything back, releases |
 //! | putting back | undoing | stays | refused: it is being taken back | goes on putting back, releases |
 //! | dropping the old state | confirming | none | refused until it is confirmed | refused: it is too late |
 //!
@@ -34,8 +34,10 @@ mod choice;
 mod elsewhere;
 mod error;
 mod expected;
+mod known;
 mod look;
 mod outcome;
+mod place;
 mod plan;
 mod record;
 mod request;
@@ -52,32 +54,45 @@ use crate::hold;
 use crate::journal::{JobKind, RestorePhase};
 use crate::manifest::CheckRecord;
 
-pub use choice::{Choice, Chosen, Side, TableName, TreePath};
+pub use choice::{Choice, Chosen, Side, TableName, TreePath, quoted};
 pub use error::Error;
-pub use outcome::{Answer, Consent, Outcome, Restored, Settled, Unasked};
-pub use plan::{DatabasePlan, HoldPlan, Plan, Proven, ServerPlan, Space, TableChange, TreePlan};
+pub use known::{Finding, NewestProven};
+pub use outcome::{Answer, Consent, Ended, Outcome, Restored, Settled, Unasked};
+pub use place::Place;
+pub use plan::{
+    DatabasePlan, EndPlan, HoldPlan, Plan, Planned, Proven, ServerPlan, Space, TableChange, TreePlan,
+};
 pub use record::recorded_configuration;
 pub use request::{InPlace, Request, Settle, Target};
 pub use settle::{confirm, undo};
 
-pub use crate::journal::{PendingRestore, pending_restore as pending};
+pub use crate::journal::PendingRestore;
 
 use check::Checked;
 use look::Found;
-use record::Durable;
+use record::{Durable, Met};
 use steps::Job;
 use still::Holding;
 
-/// What restoring would do. Nothing is changed, and no byte of the day is read that the plan does not need.
+/// What [`perform`] would do. Nothing is changed, and no byte of the day is read that the plan does not need.
 ///
 /// # Errors
 /// Something stands in the way: all of it is told at once.
-pub async fn plan(request: &Request, context: &Context) -> Result<Plan, Error> {
+pub async fn plan(request: &Request, context: &Context) -> Result<Planned, Error> {
     let day = request.vault.choose(&request.day, context.clock.now())?;
     let _pin = day.pin()?;
-    let pending = pending(&request.state_dir, &request.repository.name)?;
-    let found = look::around(request, &day, pending.as_ref(), 0, context).await.map_err(Error::settled)?;
-    found.possible().cloned()
+    let begun = match &request.target {
+        Target::InPlace(_) => match record::met(request, &day)? {
+            Some(Met::Done(pending)) => return Ok(Planned::Done(pending)),
+            Some(Met::GoesOn(pending)) => Some(pending),
+            None => None,
+        },
+        // Whatever waits here, nothing of it is touched.
+        Target::Elsewhere { .. } => None,
+    };
+    let tag = begun.as_ref().map_or(0, |begun| begun.job);
+    let found = look::around(request, &day, begun.as_deref(), tag, context).await.map_err(Error::settled)?;
+    found.possible().map(|plan| Planned::ToDo(Box::new(plan.clone())))
 }
 
 /// Restores a day, in the place of what is there or elsewhere, all of it in the job's journal. `consent` is asked when everything has been
@@ -115,11 +130,14 @@ async fn in_place(
     let _vault = record::lock_vault(&request.vault, job.id(), context)?;
     let day = request.vault.choose(&request.day, context.clock.now())?;
     let _pin = day.pin()?;
-    let durable = Durable::begun_or_new(request, &day, job.id(), &lock, context)?;
+    let durable = match Durable::begun_or_new(request, &day, job.id(), &lock, context)? {
+        Ok(durable) => durable,
+        Err(pending) => return Ok(Outcome::Already { job: job.id(), pending }),
+    };
 
     job.may_stop_before(Phase::Preflight)?;
     let found = look::around(request, &day, durable.begun().as_ref(), durable.tag(), context).await?;
-    if consent.ask(found.possible()?).await == Answer::No {
+    if !outcome::agreed(consent.ask(found.possible()?), context).await? {
         return Ok(Outcome::Declined { job: job.id() });
     }
     let begun = context.clock.monotonic();
@@ -151,11 +169,7 @@ async fn in_place(
     durable.advance(RestorePhase::Checking).map_err(half_way)?;
     job.step(Phase::CrossCheck).map_err(half_way)?;
     let (checks, failed_check) = checked(request, how, &found, &durable, calm).await?;
-    let unpacking = if found.chosen.is_a_piece() {
-        0
-    } else {
-        unpack::queue(&request.repository, calm).await.map_err(half_way)?
-    };
+    let unpacking = unpacked(request, &found, calm).await.map_err(half_way)?;
 
     job.step(Phase::Release).map_err(half_way)?;
     let started = still.release(how.start).await.map_err(|error| half_way(error.into()))?;
@@ -172,6 +186,11 @@ async fn in_place(
         unpacking,
         seconds: context.clock.monotonic().saturating_sub(begun).as_secs_f64(),
     })))
+}
+
+/// How many uploads are to be unpacked again.
+async fn unpacked(request: &Request, found: &Found, context: &Context) -> Result<u64, Error> {
+    if found.chosen.is_a_piece() { Ok(0) } else { unpack::queue(&request.repository, context).await }
 }
 
 fn holding<'a>(request: &'a Request, how: InPlace, durable: &Durable, job: &Job) -> Holding<'a> {
@@ -219,6 +238,6 @@ mod tests {
     fn goes_to_any_thread(request: &Request, order: &Settle, context: &Context) {
         fn is_send(_: impl Send) {}
         is_send(perform(request, &Unasked, context));
-        is_send(undo(order, context));
+        is_send(undo(order, &Unasked, context));
     }
 }

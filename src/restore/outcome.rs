@@ -6,8 +6,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
+use crate::event::Context;
+use crate::journal::PendingRestore;
 use crate::manifest::CheckRecord;
-use crate::restore::Plan;
+use crate::restore::{EndPlan, Error, Plan};
 
 /// What a person says to a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +20,19 @@ pub enum Answer {
     No,
 }
 
+/// Whether somebody agrees. Who is interrupted while asked has not answered.
+pub(super) async fn agreed(asked: BoxFuture<'_, Answer>, context: &Context) -> Result<bool, Error> {
+    let answer = asked.await;
+    if context.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(answer == Answer::Yes) }
+}
+
 /// Is asked before anything is changed.
 pub trait Consent: Sync {
     /// Shows the plan and gets the answer.
     fn ask<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Answer>;
+
+    /// Shows what taking a restore back, or confirming it, will do, and gets the answer.
+    fn ask_to_end<'a>(&'a self, plan: &'a EndPlan) -> BoxFuture<'a, Answer>;
 }
 
 /// Nobody is asked: whoever gave the order has seen the plan.
@@ -32,6 +43,10 @@ impl Consent for Unasked {
     fn ask<'a>(&'a self, _plan: &'a Plan) -> BoxFuture<'a, Answer> {
         async { Answer::Yes }.boxed()
     }
+
+    fn ask_to_end<'a>(&'a self, _plan: &'a EndPlan) -> BoxFuture<'a, Answer> {
+        async { Answer::Yes }.boxed()
+    }
 }
 
 /// How a restore that did not fail ended.
@@ -39,6 +54,13 @@ impl Consent for Unasked {
 pub enum Outcome {
     /// The day is where it should be.
     Restored(Box<Restored>),
+    /// It was there already: the same restore is done, and waits to be confirmed or taken back.
+    Already {
+        /// The job's number.
+        job: u64,
+        /// What waits.
+        pending: Box<PendingRestore>,
+    },
     /// Nothing was done, since the plan was declined.
     Declined {
         /// The job's number.
@@ -58,6 +80,7 @@ impl Outcome {
     pub(super) fn day(&self) -> Option<String> {
         match self {
             Self::Restored(restored) => Some(restored.day.clone()),
+            Self::Already { pending, .. } => Some(pending.day.clone()),
             Self::Declined { .. } | Self::Busy { .. } => None,
         }
     }
@@ -86,6 +109,28 @@ pub struct Restored {
     pub unpacking: u64,
     /// From the beginning to the end, but for the time in which somebody was asked.
     pub seconds: f64,
+}
+
+/// How the end of a restore that did not fail came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It is taken back, or confirmed.
+    Settled(Settled),
+    /// Nothing was done, since nobody agreed.
+    Declined {
+        /// The job's number.
+        job: u64,
+    },
+}
+
+impl Ended {
+    /// The day of the restore that was ended.
+    pub(super) fn day(&self) -> Option<String> {
+        match self {
+            Self::Settled(settled) => Some(settled.day.clone()),
+            Self::Declined { .. } => None,
+        }
+    }
 }
 
 /// A restore that was ended.

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::journal::PendingRestore;
+use crate::restore::known::{Finding, NewestProven};
+use crate::vault::Standing;
 
 /// All of it. Nothing has been changed when this exists.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -16,8 +18,14 @@ pub struct Plan {
     pub day: String,
     /// The instant that it shows.
     pub freeze_point: Timestamp,
+    /// What verifies and drills have made of the day.
+    pub standing: Standing,
     /// The newest drill that restored this day and found it right; None: nobody has tried.
     pub proven: Option<Proven>,
+    /// Why the day is not sound, when a verify found damage or its drill failed.
+    pub finding: Option<Finding>,
+    /// The newest day that is proven, when this one is not; None also when there is none.
+    pub newest_proven: Option<NewestProven>,
     /// A restore that was broken off and is gone on with.
     pub continues: Option<PendingRestore>,
     /// The server of the databases.
@@ -149,4 +157,30 @@ pub struct Space {
     pub free: Option<u64>,
     /// Bytes of the old state that stay there until it is confirmed.
     pub old: u64,
+}
+
+/// What `--plan` tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Planned {
+    /// This would be done.
+    ToDo(Box<Plan>),
+    /// Nothing: the same restore is done already, and waits to be confirmed or taken back.
+    Done(Box<PendingRestore>),
+}
+
+/// What taking a restore back, or confirming it, will do. Nothing has been changed when this exists.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EndPlan {
+    /// It is taken back; otherwise what was there before is dropped.
+    pub undo: bool,
+    /// The restore.
+    pub restore: PendingRestore,
+    /// Something has taken the place of what was there.
+    pub has_switched: bool,
+    /// Databases that are replaced by those that were there, or whose predecessors are dropped.
+    pub databases: Vec<String>,
+    /// Single tables, likewise.
+    pub tables: Vec<String>,
+    /// Trees and parts of trees, likewise.
+    pub trees: Vec<String>,
 }

@@ -14,7 +14,7 @@ use crate::fs;
 use crate::journal::{self, PendingRestore, RestorePhase, restore_record};
 use crate::restore::tables::Tables;
 use crate::restore::trees::Placed;
-use crate::restore::{Choice, Error, Request, trees};
+use crate::restore::{Choice, EndPlan, Error, Request, trees};
 use crate::vault::{self, Day, Locked, Vault};
 
 /// The version of the record's form.
@@ -129,31 +129,23 @@ impl Durable {
         Ok(Some(Self { path, record: Mutex::new(record), is_written: true }))
     }
 
-    /// The restore of this day that was broken off, or a new one, which is not on the disk yet.
+    /// The restore of this day that was broken off, or a new one, which is not on the disk yet; or nothing, since this one is done.
     ///
     /// # Errors
-    /// Another one waits to be ended, or this one is done.
+    /// Another one waits to be ended.
     pub(super) fn begun_or_new(
         request: &Request,
         day: &Day,
         job: u64,
         lock: &Lock,
         context: &Context,
-    ) -> Result<Self, Error> {
+    ) -> Result<Result<Self, Box<PendingRestore>>, Error> {
         let Some(begun) = Self::read(&request.state_dir, &request.repository.name, lock)? else {
-            return Ok(Self::new(request, day, job, context));
+            return Ok(Ok(Self::new(request, day, job, context)));
         };
-        let (pending, is_same) = begun.with(|record| {
-            let is_same = record.head.day == day.name() && record.choice == request.choice;
-            (Box::new(record.head.clone()), is_same)
-        });
-        match pending.phase {
-            RestorePhase::Done if is_same => Err(Error::Already { pending }),
-            RestorePhase::Done | RestorePhase::Undoing | RestorePhase::Confirming => {
-                Err(Error::Pending { pending })
-            }
-            _ if is_same => Ok(begun),
-            _ => Err(Error::Pending { pending }),
+        match begun.with(|record| record.meets(request, day))? {
+            Met::GoesOn(_) => Ok(Ok(begun)),
+            Met::Done(pending) => Ok(Err(pending)),
         }
     }
 
@@ -163,6 +155,7 @@ impl Durable {
             repository: request.repository.name.clone(),
             day: day.name().to_owned(),
             options: request.choice.options(),
+            place: request.place.options(),
             phase: RestorePhase::Loading,
             started: context.clock.now(),
         };
@@ -204,6 +197,22 @@ impl Durable {
         self.with(|record| !matches!(record.head.phase, RestorePhase::Loading | RestorePhase::Staged))
     }
 
+    /// What taking this restore back, or confirming it, does.
+    pub(super) fn end_plan(&self, undo: bool) -> EndPlan {
+        self.with(|record| {
+            let swap = record.databases.as_ref().and_then(|made| made.swap.as_ref());
+            let databases = swap.iter().flat_map(|swap| &swap.pairs).map(|pair| pair.name.clone());
+            EndPlan {
+                undo,
+                restore: record.head.clone(),
+                has_switched: !matches!(record.head.phase, RestorePhase::Loading | RestorePhase::Staged),
+                databases: databases.collect(),
+                tables: record.tables.iter().flat_map(Tables::names).collect(),
+                trees: record.trees.iter().map(Placed::shown).collect(),
+            }
+        })
+    }
+
     /// Changes the record: it is on the disk when this returns.
     pub(super) fn change(&self, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,6 +243,45 @@ impl Durable {
         fs::set_mode(&directory, 0o700)?;
         Ok(directory)
     }
+}
+
+/// What a restore finds that is recorded already.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Met {
+    /// The same one, broken off.
+    GoesOn(Box<PendingRestore>),
+    /// The same one, done.
+    Done(Box<PendingRestore>),
+}
+
+impl Record {
+    /// Whether a request goes on with this restore, or has to wait for its end.
+    fn meets(&self, request: &Request, day: &Day) -> Result<Met, Error> {
+        let is_same = self.head.day == day.name() && self.choice == request.choice;
+        let pending = Box::new(self.head.clone());
+        match self.head.phase {
+            RestorePhase::Done if is_same => Ok(Met::Done(pending)),
+            RestorePhase::Done | RestorePhase::Undoing | RestorePhase::Confirming => {
+                Err(Error::Pending { pending })
+            }
+            _ if is_same => Ok(Met::GoesOn(pending)),
+            _ => Err(Error::Pending { pending }),
+        }
+    }
+}
+
+/// What a restore would meet, for a plan: nothing is made or locked.
+///
+/// # Errors
+/// It would be refused: another restore waits, or goes on right now.
+pub(super) fn met(request: &Request, day: &Day) -> Result<Option<Met>, Error> {
+    let path = restore_record(&request.state_dir, &request.repository.name);
+    let Some(record) = read(&path)? else { return Ok(None) };
+    let lock = path.with_extension("lock");
+    if fs::exists(&lock)? && !fs::try_lock_shared(&fs::open(&lock)?, &lock)? {
+        return Err(Error::Locked { repository: request.repository.name.clone() });
+    }
+    record.meets(request, day).map(Some)
 }
 
 /// The form is looked at first: a record of a later form need not parse as one of ours.

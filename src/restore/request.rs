@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::{Repository, Server};
-use crate::restore::Choice;
+use crate::restore::{Choice, Place};
 use crate::vault::Vault;
 
 /// A restore that is asked for.
@@ -23,10 +23,30 @@ pub struct Request {
     pub jobs: Option<usize>,
     /// Where the durable records live.
     pub state_dir: PathBuf,
+    /// What the command has to name so that it finds all of this again.
+    pub place: Place,
+    /// Trees that are in use, of this repository and of others, by name: nothing that goes elsewhere may go into one.
+    pub in_use: Vec<(String, PathBuf)>,
     /// The `daykeep` program, started as the guard that outlives this process.
     pub guard: PathBuf,
     /// Who asked.
     pub started_by: String,
+}
+
+impl Request {
+    /// The command that restores this choice of a day to where it was.
+    pub(super) fn command(&self, day: &str) -> String {
+        let options = [self.choice.options(), self.place.options()];
+        let words = ["daykeep restore", &self.repository.name, day, &options[0], &options[1]];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The command that looks for all damages of a day.
+    pub(super) fn verify_command(&self, day: &str) -> String {
+        let place = self.place.of_the_day();
+        let space = if place.is_empty() { "" } else { " " };
+        format!("daykeep verify {} {day}{space}{place}", self.repository.name)
+    }
 }
 
 /// Whereto a day is restored.

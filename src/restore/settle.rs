@@ -6,23 +6,23 @@ use crate::journal::{JobKind, RestorePhase};
 use crate::restore::record::{Durable, Lock, lock_vault};
 use crate::restore::steps::{Job, uncancelled};
 use crate::restore::still::{self, Holding};
-use crate::restore::{Error, Settle, Settled, beside, switch};
+use crate::restore::{Consent, Ended, Error, Settle, Settled, beside, outcome, switch};
 
 /// Takes a restore back, however far it came: what was there before it is there again, and what it had put beside is gone.
 ///
 /// # Errors
 /// There is none, it is being confirmed, or a step failed: then what was begun goes on with the same command, and the repository
 /// stays held if it is half way.
-pub async fn undo(order: &Settle, context: &Context) -> Result<Settled, Error> {
-    settle(order, Ending::Undo, context).await
+pub async fn undo(order: &Settle, consent: &dyn Consent, context: &Context) -> Result<Ended, Error> {
+    settle(order, Ending::Undo, consent, context).await
 }
 
 /// Drops what was there before a restore, which can then no longer be taken back.
 ///
 /// # Errors
 /// There is none, it has not come to its end, or a step failed: the same command goes on.
-pub async fn confirm(order: &Settle, context: &Context) -> Result<Settled, Error> {
-    settle(order, Ending::Confirm, context).await
+pub async fn confirm(order: &Settle, consent: &dyn Consent, context: &Context) -> Result<Ended, Error> {
+    settle(order, Ending::Confirm, consent, context).await
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +31,25 @@ enum Ending {
     Confirm,
 }
 
-async fn settle(order: &Settle, ending: Ending, context: &Context) -> Result<Settled, Error> {
+async fn settle(
+    order: &Settle,
+    ending: Ending,
+    consent: &dyn Consent,
+    context: &Context,
+) -> Result<Ended, Error> {
     let name = &order.repository.name;
     let mut job = Job::begin(&order.state_dir, name, JobKind::Settle, &order.started_by, context)?;
-    let done = Box::pin(end_it(order, ending, &mut job, context)).await;
-    job.end(done, |settled| Some(settled.day.clone()))
+    let done = Box::pin(end_it(order, ending, consent, &mut job, context)).await;
+    job.end(done, Ended::day)
 }
 
-async fn end_it(order: &Settle, ending: Ending, job: &mut Job, context: &Context) -> Result<Settled, Error> {
+async fn end_it(
+    order: &Settle,
+    ending: Ending,
+    consent: &dyn Consent,
+    job: &mut Job,
+    context: &Context,
+) -> Result<Ended, Error> {
     let name = &order.repository.name;
     job.step(Phase::Begin)?;
     let lock = Lock::take(&order.state_dir, name)?;
@@ -51,17 +62,23 @@ async fn end_it(order: &Settle, ending: Ending, job: &mut Job, context: &Context
         return Err(Error::NothingPending { repository: name.clone() });
     };
     let head = durable.head();
-    let started = match (ending, head.phase) {
-        (Ending::Confirm, RestorePhase::Done | RestorePhase::Confirming) => {
-            drop_old(durable, job, context).await?
-        }
-        (Ending::Undo, RestorePhase::Confirming) | (Ending::Confirm, _) => {
-            return Err(Error::NotNow { pending: Box::new(head) });
-        }
-        (Ending::Undo, _) => Box::pin(take_back(order, durable, job, context)).await?,
+    let is_possible = match ending {
+        Ending::Confirm => head.is_over(),
+        Ending::Undo => head.phase != RestorePhase::Confirming,
+    };
+    if !is_possible {
+        return Err(Error::NotNow { pending: Box::new(head) });
+    }
+    let plan = durable.end_plan(ending == Ending::Undo);
+    if !outcome::agreed(consent.ask_to_end(&plan), context).await? {
+        return Ok(Ended::Declined { job: job.id() });
+    }
+    let started = match ending {
+        Ending::Confirm => drop_old(durable, job, context).await?,
+        Ending::Undo => Box::pin(take_back(order, durable, job, context)).await?,
     };
     let (job, repository) = (job.id(), name.clone());
-    Ok(Settled { job, repository, day: head.day, restored_by: head.job, started })
+    Ok(Ended::Settled(Settled { job, repository, day: head.day, restored_by: head.job, started }))
 }
 
 async fn drop_old(durable: Durable, job: &mut Job, context: &Context) -> Result<bool, Error> {

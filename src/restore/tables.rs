@@ -90,6 +90,16 @@ fn wish<'a>(request: &Request, day: &'a Day, name: &TableName, tag: u64) -> Tabl
     }
 }
 
+impl Tables {
+    /// `DATABASE.SCHEMA.TABLE` of each.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.swaps.iter().map(|swap| {
+            let TableSwap { database, schema, table, .. } = swap.clone();
+            TableName { database, schema, table }.to_string()
+        })
+    }
+}
+
 /// The record knows of them before they are touched.
 pub(super) fn record(request: &Request, swaps: &[TableSwap], durable: &Durable) -> Result<(), Error> {
     let tables = Tables { server: look::server(request), swaps: swaps.to_vec() };

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::event::Context;
-use crate::fs;
+use crate::fs::{self, dir::Dir};
 use crate::manifest::PathBytes;
 use crate::restore::error::sentence_of;
 use crate::restore::record::Durable;
 use crate::restore::steps::blocking;
 use crate::restore::{Chosen, Error, Request, Space, TreePlan};
 use crate::tree::restore::{self as files, Plan, Source, Wish};
-use crate::vault::{Day, Overlap, overlap};
+use crate::vault::{Day, overlap, real_place};
 
 /// Plans that are only looked at are in a directory of this name, with the number of the process.
 const LOOK: &str = "restore-look-";
@@ -38,7 +38,18 @@ pub(super) struct Placed {
     plan: PathBuf,
 }
 
+impl Placed {
+    /// `TREE` or `TREE:PATH`.
+    pub(super) fn shown(&self) -> String {
+        match &self.path {
+            Some(path) => format!("{}:{}", self.tree, String::from_utf8_lossy(&path.0)),
+            None => self.tree.clone(),
+        }
+    }
+}
+
 /// What was seen of all trees.
+#[derive(Default)]
 pub(super) struct Seen {
     pub(super) plans: Vec<TreePlan>,
     pub(super) space: Vec<Space>,
@@ -75,13 +86,32 @@ pub(super) fn source(day: &Day, tree: &str) -> Source {
 
 /// Looks at the trees and changes nothing.
 pub(super) async fn look(request: &Request, pieces: &[Piece], context: &Context) -> Result<Seen, Error> {
-    let own = format!("{LOOK}{}", std::process::id());
-    let home = request.state_dir.join(&request.repository.name).join(own);
+    if pieces.is_empty() {
+        return Ok(Seen::default());
+    }
+    let home = desk(request)?;
     let seen = look_at_each(request, pieces, &home, context).await;
     if fs::exists(&home)? {
         fs::remove_tree(&home, 1, &|_| true)?;
     }
     seen
+}
+
+/// Where plans that are only looked at are: beside the records. Where nothing is recorded yet nothing is made for a look; then they are
+/// in a directory of nobody else's among the temporary ones.
+fn desk(request: &Request) -> Result<PathBuf, Error> {
+    let own = format!("{LOOK}{}", std::process::id());
+    let records = request.state_dir.join(&request.repository.name);
+    if fs::exists(&records)? {
+        return Ok(records.join(own));
+    }
+    let temporary = std::env::temp_dir();
+    let above = Dir::open(&temporary)?;
+    let mut name = format!("daykeep-{own}");
+    while !above.make_dir(name.as_bytes())? {
+        name.push('-');
+    }
+    Ok(temporary.join(name))
 }
 
 /// Removes the plans of those who died looking.
@@ -101,7 +131,7 @@ async fn look_at_each(
     home: &Path,
     context: &Context,
 ) -> Result<Seen, Error> {
-    let mut seen = Seen { plans: Vec::new(), space: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
+    let mut seen = Seen::default();
     for (number, piece) in pieces.iter().enumerate() {
         apart(request, piece, &mut seen)?;
         let wish = wish(request, piece, home.join(number.to_string()), "look");
@@ -126,7 +156,7 @@ pub(super) fn look_elsewhere(
     day: &Day,
     directory: &Path,
 ) -> Result<Seen, Error> {
-    let mut seen = Seen { plans: Vec::new(), space: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
+    let mut seen = Seen::default();
     let mut needed = 0;
     for name in chosen.touched_trees() {
         let parts: Vec<_> = chosen.paths.iter().filter(|path| path.tree == name).collect();
@@ -141,25 +171,28 @@ pub(super) fn look_elsewhere(
                 target.display()
             ));
         }
+        seen.problems.extend(in_use(request, &target)?);
         let Some(tree) = day.manifest().trees.get(name) else { continue };
-        let part = parts.first().map(|path| String::from_utf8_lossy(&path.path.0).into_owned());
-        // What a part takes is known when it is there.
-        let copy_bytes = if part.is_some() { 0 } else { tree.bytes };
+        let (create, copy_bytes) = match parts.first() {
+            None => (tree.entries, tree.bytes),
+            Some(part) => match files::part(&source(day, name), &part.path.0) {
+                Err(error @ files::Error::NotInDay { .. }) => {
+                    return Err(Error::NotThere { problems: vec![error.to_string()] });
+                }
+                size => size?,
+            },
+        };
         needed += copy_bytes;
         seen.plans.push(TreePlan {
             name: name.to_owned(),
             path: target.display().to_string(),
-            create: if part.is_some() { 0 } else { tree.entries },
-            part,
+            part: parts.first().map(|path| String::from_utf8_lossy(&path.path.0).into_owned()),
+            create,
             copy_bytes,
             ..TreePlan::default()
         });
     }
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-    if let Some(together) = overlap(fs::parent_of(request.vault.path()), there)?.filter(Overlap::is_in_vault)
-    {
-        seen.problems.push(together.to_string());
-    }
     let free = fs::volume(there)?.free_bytes;
     if needed > free {
         let (needed, free) = (bytesize::ByteSize(needed), bytesize::ByteSize(free));
@@ -167,6 +200,43 @@ pub(super) fn look_elsewhere(
     }
     seen.space.push(Space { place: directory.display().to_string(), needed, free: Some(free), old: 0 });
     Ok(seen)
+}
+
+/// Why nothing may come to a place: it would come into the vault, or into a tree that is there.
+fn in_use(request: &Request, target: &Path) -> Result<Vec<String>, Error> {
+    let real = |path: &Path| real_place(path).unwrap_or_else(|| path.to_owned());
+    let (place, shown) = (real(target), target.display());
+    let mut problems = Vec::new();
+    let vault = fs::parent_of(request.vault.path());
+    if place.starts_with(real(vault)) {
+        let vault = vault.display();
+        problems
+            .push(format!("{shown} is inside the vault {vault}: name a directory outside of it with --to"));
+    }
+    let own =
+        request.repository.trees.values().map(|tree| (format!("tree {}", tree.name), tree.path.clone()));
+    let mut seen = Vec::new();
+    for (name, path) in own.chain(request.in_use.iter().cloned()) {
+        if seen.contains(&path) || !fs::exists(&path)? {
+            continue;
+        }
+        let (tree, at) = (real(&path), path.display().to_string());
+        seen.push(path);
+        if tree == place {
+            problems.push(format!(
+                "{shown} is the place of the {name} itself: name another directory with --to, or restore in place, without --to"
+            ));
+        } else if place.starts_with(&tree) {
+            problems.push(format!(
+                "{shown} is inside the {name} at {at}, which is in use: name a directory outside of it with --to"
+            ));
+        } else if tree.starts_with(&place) {
+            problems.push(format!(
+                "the {name} at {at}, which is in use, is inside {shown}: name another directory with --to"
+            ));
+        }
+    }
+    Ok(problems)
 }
 
 /// What a restore wrote into the vault would be written into the days.
@@ -196,9 +266,11 @@ impl Seen {
             ));
         }
         if totals.recorded_only > 0 {
-            let count = totals.recorded_only;
-            self.warnings
-                .push(format!("tree {name}: {count} sockets or devices are only recorded, and not made"));
+            let are = match totals.recorded_only {
+                1 => "1 socket or device is".to_owned(),
+                count => format!("{count} sockets and devices are"),
+            };
+            self.warnings.push(format!("tree {name}: {are} only recorded, and not made"));
         }
         self.plans.push(TreePlan {
             name: name.clone(),

@@ -59,7 +59,7 @@ pub use diff::{Difference, diff};
 pub use error::Error;
 pub use lock::Locked;
 pub use pin::Pin;
-pub use place::{Overlap, overlap};
+pub use place::{Overlap, overlap, real_place};
 pub use probe::Probe;
 pub use proofs::{Proof, ProofKind, ProofSeconds, Standing, proven};
 pub use writer::DayWriter;

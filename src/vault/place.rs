@@ -25,21 +25,13 @@ pub enum Overlap {
     },
 }
 
-impl Overlap {
-    /// What is not the vault lies below it.
-    #[must_use]
-    pub fn is_in_vault(&self) -> bool {
-        matches!(self, Self::TreeInVault { .. })
-    }
-}
-
 /// How they overlap, if they do.
 ///
 /// # Errors
 /// The tree is not there, or the way to it cannot be read.
 pub fn overlap(vault: &Path, tree: &Path) -> Result<Option<Overlap>, fs::Error> {
     let tree = fs::real_path(tree)?;
-    let Some(vault) = nearest_real(vault) else { return Ok(None) };
+    let Some(vault) = real_place(vault) else { return Ok(None) };
     Ok(if vault.starts_with(&tree) {
         Some(Overlap::VaultInTree { vault, tree })
     } else if tree.starts_with(&vault) {
@@ -50,7 +42,8 @@ pub fn overlap(vault: &Path, tree: &Path) -> Result<Option<Overlap>, fs::Error> 
 }
 
 /// The real path of the nearest directory that is there, and the rest: a vault may still have to be made.
-fn nearest_real(path: &Path) -> Option<PathBuf> {
+#[must_use]
+pub fn real_place(path: &Path) -> Option<PathBuf> {
     path.ancestors().find_map(|dir| {
         let real = fs::real_path(dir).ok()?;
         let rest = path.strip_prefix(dir).ok()?;

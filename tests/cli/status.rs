@@ -83,6 +83,7 @@ fn tells_what_a_restore_that_was_killed_waits_for() {
         repository: "web".to_owned(),
         day: "2020-01-02T010000Z".to_owned(),
         options: String::new(),
+        place: String::new(),
         phase: RestorePhase::Switching,
         started: instant("2020-01-03T05:00:00Z"),
     };

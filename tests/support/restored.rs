@@ -72,9 +72,11 @@ impl Kept {
         self.command(arguments).output().expect("daykeep starts")
     }
 
-    /// The same, not started yet.
+    /// The same, not started yet. Nobody is there to be asked whether a restore is to be ended.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        self.repository.daykeep(&[&["restore", NAME], arguments].concat())
+        let ends = arguments.iter().any(|argument| ["--undo", "--confirm"].contains(argument));
+        let agreed: &[&str] = if ends && !arguments.contains(&"--yes") { &["--yes"] } else { &[] };
+        self.repository.daykeep(&[&["restore", NAME], arguments, agreed].concat())
     }
 
     /// A restore of the day that must succeed.

@@ -5,11 +5,13 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
-use super::show::shown;
+use super::show;
+use crate::cli::figures::Page;
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
-use crate::restore::{Answer, Consent, Plan};
+use crate::restore::{Answer, Consent, EndPlan, Plan};
 
 /// Shows the plan and asks on the terminal, unless `--yes` was given.
 #[derive(Debug)]
@@ -18,28 +20,56 @@ pub struct Asking<'a> {
     pub progress: &'a Progress,
     pub now: Timestamp,
     pub yes: bool,
+    /// Somebody who presses ctrl-C at the question has answered.
+    pub cancel: CancellationToken,
 }
 
-impl Consent for Asking<'_> {
-    fn ask<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Answer> {
+impl Asking<'_> {
+    fn show(&self, page: &Page, warnings: &[String]) {
         // A bar that went on turning would write over the question.
         self.progress.finish();
         self.progress.aside(|| {
             // The document of a restore is its outcome: what leads to it is talk.
             let out = Output { quiet: self.out.quiet && self.yes, ..self.out };
-            out.say(shown(plan, self.now).0.trim_end());
-            plan.warnings.iter().for_each(|warning| self.out.warn(warning));
+            out.say(page.0.trim_end());
+            for warning in warnings {
+                self.out.warn(warning);
+            }
         });
+    }
+
+    /// The answer to a question that names the day.
+    fn answer(&self, question: &'static str, day: &str) -> BoxFuture<'_, Answer> {
         if self.yes {
             return async { Answer::Yes }.boxed();
         }
-        let day = plan.day.clone();
+        let day = day.to_owned();
         async move {
             // A thread of its own: a signal must be heard meanwhile.
-            let answer = tokio::task::spawn_blocking(move || answer(&day)).await;
-            if answer.unwrap_or(false) { Answer::Yes } else { Answer::No }
+            let asked = tokio::task::spawn_blocking(move || is_agreed(question, &day));
+            tokio::select! {
+                agreed = asked => if agreed.unwrap_or(false) { Answer::Yes } else { Answer::No },
+                () = self.cancel.cancelled() => Answer::No,
+            }
         }
         .boxed()
+    }
+}
+
+impl Consent for Asking<'_> {
+    fn ask<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Answer> {
+        self.show(&show::shown(plan, self.now), &plan.warnings);
+        self.answer("Restore? Type yes, or the name of the day: ", &plan.day)
+    }
+
+    fn ask_to_end<'a>(&'a self, plan: &'a EndPlan) -> BoxFuture<'a, Answer> {
+        self.show(&show::ending(plan, self.now), &[]);
+        let question = if plan.undo {
+            "Take the restore back? Type yes, or the name of the day: "
+        } else {
+            "Drop what was there before? Type yes, or the name of the day: "
+        };
+        self.answer(question, &plan.restore.day)
     }
 }
 
@@ -48,9 +78,9 @@ pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-fn answer(day: &str) -> bool {
+fn is_agreed(question: &str, day: &str) -> bool {
     let mut stderr = anstream::stderr();
-    let asked = write!(stderr, "Restore? Type yes, or the name of the day: ").and_then(|()| stderr.flush());
+    let asked = write!(stderr, "{question}").and_then(|()| stderr.flush());
     let mut line = String::new();
     asked.is_ok() && io::stdin().lock().read_line(&mut line).is_ok() && is_yes(&line, day)
 }

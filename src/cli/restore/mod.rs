@@ -18,7 +18,9 @@ use super::place;
 use super::run;
 use super::session::{Session, wait_for};
 use crate::config::Server;
-use crate::restore::{self, InPlace, Outcome, Request, Restored, Settle, Settled, Target};
+use crate::restore::{
+    self, Ended, InPlace, Outcome, PendingRestore, Planned, Request, Restored, Settle, Settled, Target,
+};
 use crate::vault::Vault;
 use ask::{Asking, can_ask};
 use follow::until_done_or_told;
@@ -35,12 +37,8 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let origin = Origin::of_day(args, session)?;
     let request = request(args, origin)?;
     if args.plan {
-        let plan = wait_for(async { Ok(restore::plan(&request, &session.context()).await?) })?;
-        if session.out.json {
-            return session.out.document(&json!({"plan": plan}));
-        }
-        plan.warnings.iter().for_each(|warning| session.out.warn(warning));
-        return session.out.text(&show::shown(&plan, session.now()).0);
+        let planned = wait_for(async { Ok(restore::plan(&request, &session.context()).await?) })?;
+        return tell_plan(&planned, session);
     }
     if !args.yes && !can_ask() {
         let failure = Failure::new(
@@ -49,12 +47,32 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
         );
         return Err(failure.hint("--plan shows what it would do; --yes does it without asking"));
     }
-    let yes = args.yes;
+    let (yes, place) = (args.yes, request.place.options());
     let outcome = until_done_or_told(session, "the restore", |context, progress| async move {
-        let asking = Asking { out: session.out, progress: &progress, now: session.now(), yes };
+        let (out, now, cancel) = (session.out, session.now(), context.cancel.clone());
+        let asking = Asking { out, progress: &progress, now, yes, cancel };
         restore::perform(&request, &asking, &context).await
     })?;
-    tell(outcome, session)
+    tell(outcome, &place, args.no_hold, session)
+}
+
+fn tell_plan(planned: &Planned, session: &Session) -> Result<(), Failure> {
+    match planned {
+        Planned::Done(pending) => already(pending, session),
+        Planned::ToDo(plan) if session.out.json => session.out.document(&json!({"plan": plan})),
+        Planned::ToDo(plan) => {
+            plan.warnings.iter().for_each(|warning| session.out.warn(warning));
+            session.out.text(&show::shown(plan, session.now()).0)
+        }
+    }
+}
+
+/// There is nothing to do: that is no failure.
+fn already(pending: &PendingRestore, session: &Session) -> Result<(), Failure> {
+    if session.out.json {
+        return session.out.document(&json!({"outcome": "already", "restore": pending}));
+    }
+    session.out.text(&show::done(pending, session.now()).0)
 }
 
 fn request(args: &Args, origin: Origin<Vault>) -> Result<Request, Failure> {
@@ -64,6 +82,8 @@ fn request(args: &Args, origin: Origin<Vault>) -> Result<Request, Failure> {
         vault: origin.vault,
         repository: origin.repository,
         state_dir: origin.state_dir,
+        place: origin.place,
+        in_use: origin.in_use,
         choice: args.parts.choice(),
         jobs: args.jobs.map(usize::from),
         guard: run::own_program()?,
@@ -95,6 +115,15 @@ fn server(text: &str) -> Result<Server, Failure> {
 /// `--undo` and `--confirm`.
 fn settle(args: &Args, session: &Session) -> Result<(), Failure> {
     let origin = Origin::of_record(args, session)?;
+    if !args.yes && !can_ask() {
+        let (option, what) = if args.ending.undo {
+            ("--undo", "loses what has been written since the restore")
+        } else {
+            ("--confirm", "drops what was there before the restore")
+        };
+        let text = format!("{option} {what}: it asks first, and nobody can be asked here");
+        return Err(Failure::new(Kind::Usage, text).hint("--yes does it without asking"));
+    }
     let order = Settle {
         repository: origin.repository,
         vault: origin.vault,
@@ -105,16 +134,29 @@ fn settle(args: &Args, session: &Session) -> Result<(), Failure> {
         started_by: place::caller(),
     };
     let (undo, what) = (args.ending.undo, if args.ending.undo { "taking it back" } else { "confirming it" });
-    let settled = until_done_or_told(session, what, |context, _| async move {
-        if undo { restore::undo(&order, &context).await } else { restore::confirm(&order, &context).await }
+    let yes = args.yes;
+    let ended = until_done_or_told(session, what, |context, progress| async move {
+        let (out, now, cancel) = (session.out, session.now(), context.cancel.clone());
+        let asking = Asking { out, progress: &progress, now, yes, cancel };
+        if undo {
+            restore::undo(&order, &asking, &context).await
+        } else {
+            restore::confirm(&order, &asking, &context).await
+        }
     })?;
-    tell_settled(&settled, undo, session)
+    match ended {
+        Ended::Settled(settled) => tell_settled(&settled, undo, session),
+        Ended::Declined { .. } => {
+            Err(Failure::new(Kind::Failed, "not done, as you wish; the restore stays as it is"))
+        }
+    }
 }
 
 /// What came of it.
-fn tell(outcome: Outcome, session: &Session) -> Result<(), Failure> {
+fn tell(outcome: Outcome, place: &str, no_hold: bool, session: &Session) -> Result<(), Failure> {
     let restored = match outcome {
         Outcome::Restored(restored) => restored,
+        Outcome::Already { pending, .. } => return already(&pending, session),
         Outcome::Declined { .. } => {
             return Err(Failure::new(Kind::Failed, "not restored, as you wish; nothing was changed"));
         }
@@ -126,31 +168,37 @@ fn tell(outcome: Outcome, session: &Session) -> Result<(), Failure> {
     if session.out.json {
         return session.out.document(&json!({ "outcome": "restored", "restored": restored }));
     }
-    session.out.text(&page(&restored).0)
+    session.out.text(&page(&restored, place, no_hold).0)
 }
 
-fn page(restored: &Restored) -> Page {
+fn page(restored: &Restored, place: &str, no_hold: bool) -> Page {
     let Restored { job, repository, day, seconds, in_place, started, .. } = restored;
     let mut page = Page::default();
     let took = figures::length(*seconds);
     page.line(format!("{repository}: the day {day} is restored (job {job}), in {took}"));
     for check in &restored.checks {
         let rows = figures::count(check.rows, "row");
-        page.line(format!("  check {}: {rows}, {} missing", check.name, check.missing));
+        let missing = match check.missing {
+            0 => "every file is there".to_owned(),
+            missing => format!("{} missing", figures::count(missing, "file")),
+        };
+        page.line(format!("  check {}: {rows}, {missing}", check.name));
     }
     if let Some(failed) = &restored.failed_check {
         page.line(format!("  CHECK FAILED: {failed}"));
     }
+    for tree in &restored.elsewhere {
+        page.line(format!("  in {}", tree.display()));
+    }
     if !in_place {
         return page;
     }
-    if !started {
+    if !started && !no_hold {
         page.line("  the scheduler was found stopped, and stays so: start it yourself");
     }
-    page.line(format!(
-        "  what was there before is kept: `daykeep restore {repository} --undo` puts it back, `daykeep restore \
-         {repository} --confirm` drops it"
-    ));
+    let space = if place.is_empty() { "" } else { " " };
+    let command = |option: &str| format!("daykeep restore {repository} {option}{space}{place}");
+    show::ways_to_end(&command("--undo"), &command("--confirm"), &mut page);
     page
 }
 

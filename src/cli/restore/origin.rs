@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::Args;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::figures;
 use crate::cli::place::{self, VaultArg};
 use crate::cli::session::{Session, invalid};
 use crate::config::{self, Config, Repository, Server};
 use crate::manifest::Manifest;
-use crate::restore;
-use crate::vault::Vault;
+use crate::restore::{self, Place};
+use crate::vault::{Standing, Vault};
 use crate::{fs, journal};
 
 /// Where restores and holds are recorded when no configuration says otherwise.
@@ -22,49 +25,127 @@ pub struct Origin<V> {
     /// The word that names the day.
     pub day: String,
     pub state_dir: PathBuf,
+    /// What a command has to name to find all of it again.
+    pub place: Place,
+    /// The trees of the machine's configuration.
+    pub in_use: Vec<(String, PathBuf)>,
 }
 
 impl Origin<Vault> {
     /// Of a restore that is asked for.
     pub fn of_day(args: &Args, session: &Session) -> Result<Self, Failure> {
-        let (name, words) = place::split(&args.words, 1);
-        let Some(day) = words.first() else {
-            let failure = Failure::new(Kind::Usage, "which day? name one of them");
-            return Err(failure.hint("`daykeep list` shows the days there are; `latest` is the newest"));
-        };
-        let day = day.clone();
-        let Some(dir) = &args.vault else {
-            let config = session.config()?;
-            let repository = place::configured(&config, name)?.clone();
-            let vault = Vault::open(&repository.vault, &repository.name)?;
-            let state_dir = args.state_dir.clone().unwrap_or(config.state_dir);
-            return Ok(Self { repository, vault, day, state_dir });
-        };
-        let place = VaultArg::of(dir).place(session, name)?;
-        let vault = place.open()?;
         let machine = configuration(session)?;
-        let known = machine.as_ref().and_then(|config| config.repositories.get(&place.name));
-        let repository = match known {
-            Some(repository) => repository.clone(),
+        let named = Named::of(&args.words);
+        let (repository, vault, day) = match &args.vault {
+            None => {
+                let config = machine.as_ref().ok_or_else(|| no_configuration(session))?;
+                let day = named.day_among(config.repositories.keys().map(String::as_str));
+                let repository = place::configured(config, named.repository(day))?.clone();
+                let vault = Vault::open(&repository.vault, &repository.name)?;
+                (Some(repository), vault, day)
+            }
+            Some(dir) => {
+                let places = VaultArg::of(dir);
+                let all = places.places(session, None)?;
+                let day = named.day_among(all.iter().map(|place| place.name.as_str()));
+                let place = places.place(session, named.repository(day))?;
+                let known = machine.as_ref().and_then(|config| config.repositories.get(&place.name));
+                (known.cloned(), place.open()?, day)
+            }
+        };
+        let place = reached_by(args, session)?;
+        let Some(day) = day.map(str::to_owned) else {
+            return Err(which_day(&vault, &place, session.now())?);
+        };
+        let repository = match repository {
+            Some(repository) => repository,
             None => {
                 let chosen = vault.choose(&day, session.now())?;
                 session.out.say(&format!(
                     "no configuration of {}: that of the day is in force, and the PG* environment before it",
-                    place.name
+                    vault.repository()
                 ));
                 of_manifest(chosen.manifest(), &chosen.path().join("manifest.json"))?
             }
         };
-        let state_dir = args.state_dir.clone().unwrap_or_else(|| state_dir_of(machine.as_ref()));
-        Ok(Self { repository, vault, day, state_dir })
+        let in_use =
+            machine.iter().flat_map(|config| config.repositories.values()).flat_map(trees_of).collect();
+        let state_dir = state_dir(args, machine.as_ref());
+        Ok(Self { repository, vault, day, state_dir, place, in_use })
     }
+}
+
+/// What the words name: `[REPO] DAY`, or too little.
+struct Named<'a>(&'a [String]);
+
+impl<'a> Named<'a> {
+    fn of(words: &'a [String]) -> Self {
+        Self(words)
+    }
+
+    /// The day; None: a repository is all that is named, or nothing.
+    fn day_among<'b>(&self, mut repositories: impl Iterator<Item = &'b str>) -> Option<&'a str> {
+        match self.0 {
+            [] => None,
+            [word] => Some(word.as_str()).filter(|word| !repositories.any(|known| known == *word)),
+            [_, day, ..] => Some(day),
+        }
+    }
+
+    /// The repository, once it is known whether there is a day.
+    fn repository(&self, day: Option<&str>) -> Option<&'a str> {
+        match (self.0, day) {
+            ([word], None) | ([word, _, ..], _) => Some(word),
+            _ => None,
+        }
+    }
+}
+
+/// How many days are told of.
+const TOLD: usize = 5;
+
+/// A day has to be named: which there are, and which of them is safe to take. None is ever chosen for whoever did not.
+pub fn which_day(vault: &Vault, place: &Place, now: Timestamp) -> Result<Failure, Failure> {
+    let name = vault.repository();
+    let command = |day: &str| {
+        let options = place.options();
+        let space = if options.is_empty() { "" } else { " " };
+        format!("daykeep restore {name} {day}{space}{options}")
+    };
+    let days = vault.days(now)?.good;
+    if days.is_empty() {
+        return Ok(Failure::new(Kind::NotFound, format!("{name} has no day in {}", vault.path().display())));
+    }
+    let mut lines = vec![format!("{name} has {}; the newest are", figures::count(days.len() as u64, "day"))];
+    let mut newest_proven = None;
+    for (number, day) in days.iter().rev().enumerate() {
+        let standing = Standing::of(&vault.proofs(day.name()).unwrap_or_default());
+        if number < TOLD {
+            let age = figures::age(day.manifest().freeze_point, now);
+            lines.push(format!("{}  {age:<8} {}", day.name(), standing.word()).trim_end().to_owned());
+        }
+        if standing == Standing::Proven {
+            newest_proven.get_or_insert(day.name());
+        }
+    }
+    let failure = Failure::new(Kind::Usage, format!("which day of {name}? `{}`", command("DAY")));
+    let failure = failure.hint(lines.join("\n"));
+    Ok(match newest_proven {
+        Some(day) => failure.hint(format!("the newest that is proven: `{}`", command(day))),
+        None => failure.hint(format!("none of them is proven; `{}` takes the newest", command("latest"))),
+    })
+}
+
+fn trees_of(repository: &Repository) -> impl Iterator<Item = (String, PathBuf)> {
+    let name = &repository.name;
+    repository.trees.values().map(move |tree| (format!("tree {} of {name}", tree.name), tree.path.clone()))
 }
 
 impl Origin<Option<Vault>> {
     /// Of a restore that is recorded. What restored without a configuration is taken back without one.
     pub fn of_record(args: &Args, session: &Session) -> Result<Self, Failure> {
         let machine = configuration(session)?;
-        let state_dir = args.state_dir.clone().unwrap_or_else(|| state_dir_of(machine.as_ref()));
+        let state_dir = state_dir(args, machine.as_ref());
         let name = match args.words.as_slice() {
             [] => the_only_one(&state_dir, machine.as_ref())?,
             [name] => name.clone(),
@@ -81,23 +162,52 @@ impl Origin<Option<Vault>> {
             (None, Some(text)) => parsed(&text, &name, &journal::restore_record(&state_dir, &name))?,
             (None, None) => {
                 let text = format!("no restore of {name} is recorded in {}", state_dir.display());
-                return Err(Failure::new(Kind::NotFound, text));
+                return Err(Failure::new(Kind::NotFound, text).hint(ELSEWHERE));
             }
         };
         let root = args.vault.as_ref().unwrap_or(&repository.vault);
         // Neither ending needs the day: a vault that is away is no reason to wait.
         let vault = Vault::open(root, &repository.name).ok();
-        Ok(Self { repository, vault, day: String::new(), state_dir })
+        let place = reached_by(args, session)?;
+        Ok(Self { repository, vault, day: String::new(), state_dir, place, in_use: Vec::new() })
+    }
+}
+
+/// Where else a record may be.
+const ELSEWHERE: &str = "a restore that was made with --state-dir is ended with the same --state-dir";
+
+/// What of the command line has to be named again.
+fn reached_by(args: &Args, session: &Session) -> Result<Place, Failure> {
+    let config = Place::of_config(&session.config_path).config;
+    let is_there = config.as_deref().map(fs::exists).transpose()?.unwrap_or_default();
+    Ok(Place {
+        vault: args.vault.clone(),
+        state_dir: args.state_dir.clone(),
+        config: config.filter(|_| is_there),
+    })
+}
+
+/// The records: a path that holds in every directory, since other processes are told of it.
+fn state_dir(args: &Args, machine: Option<&Config>) -> PathBuf {
+    match &args.state_dir {
+        Some(named) => std::path::absolute(named).unwrap_or_else(|_| named.clone()),
+        None => machine.map_or_else(|| STATE_DIR.into(), |config| config.state_dir.clone()),
+    }
+}
+
+/// There is none, and none is needed where the vault is named.
+fn no_configuration(session: &Session) -> Failure {
+    match session.config() {
+        Err(failure) => failure.hint(
+            "on a machine without a configuration, name the vault: `daykeep restore --vault DIR latest --plan`",
+        ),
+        Ok(_) => Failure::new(Kind::Failed, "the configuration came this very moment: say it again"),
     }
 }
 
 /// The machine's, if there is one.
 fn configuration(session: &Session) -> Result<Option<Config>, Failure> {
     if fs::exists(&session.config_path)? { session.config().map(Some) } else { Ok(None) }
-}
-
-fn state_dir_of(config: Option<&Config>) -> PathBuf {
-    config.map_or_else(|| STATE_DIR.into(), |config| config.state_dir.clone())
 }
 
 /// The only repository of the configuration, or the only one with a restore.
@@ -115,7 +225,7 @@ fn the_only_one(state_dir: &Path, config: Option<&Config>) -> Result<String, Fai
         ([name], _) => Ok(name.clone()),
         ([], None) => {
             let text = format!("no restore is recorded in {}", state_dir.display());
-            Err(Failure::new(Kind::NotFound, text))
+            Err(Failure::new(Kind::NotFound, text).hint(ELSEWHERE))
         }
         ([], Some(config)) => Ok(place::configured(config, None)?.name.clone()),
         (_, _) => Err(Failure::new(Kind::Usage, "which repository? name one of them")

@@ -3,29 +3,21 @@
 use jiff::Timestamp;
 
 use crate::cli::figures::{self, Page};
-use crate::restore::{DatabasePlan, Plan, ServerPlan, Space, TableChange, TreePlan};
+use crate::journal::RestorePhase;
+use crate::restore::{DatabasePlan, EndPlan, PendingRestore, Plan, ServerPlan, Space, TableChange, TreePlan};
+use crate::vault::Standing;
 
 /// All of it but the warnings.
 pub fn shown(plan: &Plan, now: Timestamp) -> Page {
     let mut page = Page::default();
     let age = figures::age(plan.freeze_point, now);
-    let proven = match &plan.proven {
-        Some(proven) => {
-            format!(
-                "proven {} by a drill of {}",
-                figures::age(proven.at, now),
-                figures::length(proven.seconds)
-            )
-        }
-        None => "NOT PROVEN: no drill has restored it".to_owned(),
-    };
-    page.line(format!("{}: the day {} ({age}), {proven}", plan.repository, plan.day));
+    page.line(format!("{}: the day {} ({age}), {}", plan.repository, plan.day, standing(plan, now)));
+    if let Some(newest) = &plan.newest_proven {
+        let age = figures::age(newest.freeze_point, now);
+        page.line(format!("  proven is  {} ({age}), the newest that is", newest.day));
+    }
     if let Some(pending) = &plan.continues {
-        page.line(format!(
-            "  goes on with job {}, which was broken off ({})",
-            pending.job,
-            pending.phase.word()
-        ));
+        goes_on(pending, &mut page);
     }
     page.line(match &plan.hold {
         Some(hold) if hold.adapter == "none" => {
@@ -55,12 +47,101 @@ pub fn shown(plan: &Plan, now: Timestamp) -> Page {
         page.line(format!("  space      {}", room(space)));
     }
     page.line(match plan.expected {
-        Some(expected) => {
-            format!("  takes      about {}, by the newest drill", figures::length(expected.as_secs_f64()))
+        _ if plan.continues.as_ref().is_some_and(has_switched) => {
+            "  takes      moments: all of it is there already".to_owned()
         }
-        None => "  takes      unknown: no drill has measured it".to_owned(),
+        Some(expected) => {
+            format!("  takes      {}, by the newest drill", figures::about(expected.as_secs_f64()))
+        }
+        None => "  takes      unknown: no drill has measured as much".to_owned(),
     });
     page
+}
+
+/// What verifies and drills have made of the day.
+fn standing(plan: &Plan, now: Timestamp) -> String {
+    let when =
+        plan.finding.as_ref().map(|found| format!(" {}", figures::age(found.at, now))).unwrap_or_default();
+    match (plan.standing, &plan.proven) {
+        (Standing::Damaged, _) => {
+            let damages = plan.finding.as_ref().map_or(0, |found| found.damages);
+            format!("DAMAGED: a verify{when} found {}", figures::count(damages, "damage"))
+        }
+        (Standing::DrillFailed, _) => format!("NOT PROVEN: its drill FAILED{when}"),
+        (_, Some(proven)) => {
+            let (at, took) = (figures::age(proven.at, now), figures::length(proven.seconds));
+            format!("proven {at} by a drill of {took}")
+        }
+        (_, None) => "NOT PROVEN: no drill has restored it".to_owned(),
+    }
+}
+
+fn has_switched(pending: &PendingRestore) -> bool {
+    !matches!(pending.phase, RestorePhase::Loading | RestorePhase::Staged)
+}
+
+/// What the same command makes of a restore that was broken off.
+fn goes_on(pending: &PendingRestore, page: &mut Page) {
+    let PendingRestore { job, phase, .. } = pending;
+    let what = match phase {
+        RestorePhase::Loading => {
+            "broken off while it loaded: what is complete beside is kept, the rest begins anew"
+        }
+        RestorePhase::Staged => "broken off before the switch: what is complete beside is kept",
+        RestorePhase::Switching => "broken off in the switch: the rest is switched, checked and released",
+        _ => {
+            "broken off before its end: rows and files are checked once more, and the repository is released"
+        }
+    };
+    page.line(format!("  goes on    with job {job}, {what}"));
+    page.line(format!("             `{}` takes it back instead", pending.undo()));
+}
+
+/// What taking a restore back, or confirming it, will do.
+pub fn ending(plan: &EndPlan, now: Timestamp) -> Page {
+    let mut page = Page::default();
+    let PendingRestore { repository, day, job, started, .. } = &plan.restore;
+    let begun = figures::age(*started, now);
+    page.line(format!("{repository}: the restore of the day {day} (job {job}, begun {begun})"));
+    match (plan.undo, plan.has_switched) {
+        (true, false) => {
+            page.line("  has replaced nothing yet: what it put beside what is there is removed");
+            return page;
+        }
+        (true, true) => page.line("  is taken back: what was there before it is there again"),
+        (false, _) => {
+            page.line("  is confirmed: what was there before it is dropped, and no --undo brings it back");
+        }
+    }
+    for (what, names) in [("databases", &plan.databases), ("tables", &plan.tables), ("trees", &plan.trees)] {
+        if !names.is_empty() {
+            page.line(format!("  {what:<10} {}", figures::name(names.join(", ").as_bytes())));
+        }
+    }
+    if plan.undo {
+        page.line("  LOST IS    what has been written into them since the restore");
+    }
+    page
+}
+
+/// What is said of a restore that is done already, and the two commands that end it.
+pub fn done(pending: &PendingRestore, now: Timestamp) -> Page {
+    let mut page = Page::default();
+    let PendingRestore { repository, day, job, started, .. } = pending;
+    page.line(format!(
+        "{repository}: done already: the day {day} was restored by job {job}, begun {}",
+        figures::age(*started, now)
+    ));
+    ways_to_end(&pending.undo(), &pending.confirm(), &mut page);
+    page
+}
+
+/// The two commands that end a restore.
+pub fn ways_to_end(undo: &str, confirm: &str, page: &mut Page) {
+    page.line("  what was there before is kept until one of these ends the restore:");
+    let width = undo.len().max(confirm.len());
+    page.line(format!("    {undo:<width$}   puts it back"));
+    page.line(format!("    {confirm:<width$}   drops it"));
 }
 
 fn databases(server: &ServerPlan, page: &mut Page) {
@@ -115,23 +196,23 @@ fn show_tree(tree: &TreePlan, page: &mut Page) {
         page.line(format!("  only       {}", figures::name(part.as_bytes())));
     }
     if tree.is_same() {
-        page.line(format!(
-            "  same       all {} are as in the day already",
-            figures::count(tree.same, "name")
-        ));
+        page.line(format!("  same       as in the day already: {}", figures::count(tree.same, "name")));
         return;
     }
-    page.line(format!(
-        "  changes    {} created, {} replaced, {} removed, {} get other attributes, {} stay; {} are copied",
-        tree.create,
-        tree.replace,
-        tree.remove,
-        tree.attributes,
-        tree.same,
-        figures::size(tree.copy_bytes)
-    ));
+    let changes = [
+        (tree.create, "created"),
+        (tree.replace, "replaced"),
+        (tree.remove, "removed"),
+        (tree.attributes, "with other attributes"),
+        (tree.same, "left as it is in the day"),
+    ];
+    let changes = changes.iter().filter(|(names, _)| *names > 0);
+    let changes: Vec<String> =
+        changes.map(|(names, what)| format!("{} {what}", figures::count(*names, "name"))).collect();
+    let copied = figures::size(tree.copy_bytes);
+    page.line(format!("  changes    {}; {copied} to copy", changes.join(", ")));
     if tree.stay > 0 {
-        page.line(format!("  excluded   {} of the tree stay", figures::count(tree.stay, "name")));
+        page.line(format!("  excluded   left alone: {}", figures::count(tree.stay, "name")));
     }
 }
 

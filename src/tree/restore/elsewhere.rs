@@ -71,6 +71,15 @@ pub fn elsewhere(wish: &Elsewhere, context: &Context) -> Result<Built, Error> {
     Ok(built)
 }
 
+/// How many names a part of a tree of a day is, with the directories that lead there, and how many bytes its files have.
+///
+/// # Errors
+/// The day has no such part, or its records cannot be read.
+pub fn part(source: &Source, path: &[u8]) -> Result<(u64, u64), Error> {
+    let mut records = Records::open(&source.records, &source.tree, Some(path))?;
+    records.try_fold((0, 0), |(names, bytes), record| Ok((names + 1, bytes + record?.size)))
+}
+
 fn make(wish: &Elsewhere, above: &Dir, name: &[u8], context: &Context) -> Result<Built, Error> {
     let Source { tree_dir, records, tree } = &wish.source;
     let day = Dir::open(tree_dir)?;

@@ -36,7 +36,7 @@ use crate::manifest::RecordsError;
 use crate::tree;
 
 pub use compare::{Difference, Differences, compare};
-pub use elsewhere::{Elsewhere, elsewhere};
+pub use elsewhere::{Elsewhere, elsewhere, part};
 pub use plan::{Checks, Plan, RootIs, Summary, Totals, Wish, plan};
 pub use state::State;
 
