@@ -74,6 +74,10 @@ pub async fn find_programs(bin_dir: Option<&Path>, server_major: u32) -> Result<
     };
     let mut best: Option<Programs> = None;
     for directory in &places {
+        if best.is_some() && is_wrapped(directory) {
+            // It would call one of those that were looked at, and is slow to say so.
+            continue;
+        }
         if let Some(version) = version_in(directory).await
             && best
                 .as_ref()
@@ -125,6 +129,12 @@ pub async fn find_server_programs(bin_dir: Option<&Path>, server_major: u32) -> 
 fn rank(version: &Version, server_major: u32) -> (bool, u32, &Version) {
     let usable = version.major >= server_major;
     (usable, u32::MAX - version.major.abs_diff(server_major), version)
+}
+
+/// Whether the pg_dump here is Debian's script that calls one of the versioned places.
+fn is_wrapped(directory: &Path) -> bool {
+    let target = fs::link_target(&directory.join("pg_dump"));
+    target.is_ok_and(|target| target.is_some_and(|target| target.ends_with("pg_wrapper")))
 }
 
 /// The version of the pg_dump here, when the others are beside it.
