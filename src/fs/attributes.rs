@@ -115,7 +115,8 @@ fn remove(dir: &Dir, name: &[u8], key: &str) -> io::Result<()> {
     if name.is_empty() { xattr::remove_deref(path, key) } else { xattr::remove(path, key) }
 }
 
-/// Gives a name (`name` empty: the directory itself) its attributes, times last. What rights or the file system do not allow is told,
+/// Gives a name (`name` empty: the directory itself) its attributes, times last; in a directory in which nobody else may write, since a name
+/// may be a link at the next moment ([`Inode`](crate::fs::Inode) for others). What rights or the file system do not allow is told,
 /// not an error: the records hold it all the same.
 ///
 /// # Errors
@@ -240,17 +241,17 @@ fn times(dir: &Dir, name: &[u8], mtime: (i64, u32)) -> rustix::io::Result<()> {
     }
 }
 
-fn to_modify(mtime: (i64, u32)) -> Timestamps {
+pub(super) fn to_modify(mtime: (i64, u32)) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() },
     }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
+pub(super) fn is_unsupported(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::OPNOTSUPP | Errno::NOSYS))
 }
 
-fn is_forbidden(error: &io::Error) -> bool {
+pub(super) fn is_forbidden(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::PERM | Errno::ACCESS))
 }

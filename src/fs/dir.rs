@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use crate::fs::{Error, OnPath as _};
+use crate::fs::{Error, Inode, OnPath as _};
 
 /// The longest path that is handed to the kernel in one piece; longer ones go in several.
 const LONGEST_PIECE: usize = 4000;
@@ -170,6 +170,21 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).on("open the directory", path)?;
         Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens a path that has no symbolic links, as [`real_path`](crate::fs::real_path) gives it; one that has come into it since is an
+    /// error.
+    ///
+    /// # Errors
+    /// As [`Dir::beneath`].
+    pub fn open_real(path: &Path) -> Result<Self, Error> {
+        let way = path.strip_prefix("/").map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+        let way = way.on("open the directory", path)?;
+        Self::open(Path::new("/"))?.beneath(way.as_os_str().as_bytes())
+    }
+
+    pub(super) fn around(fd: OwnedFd, path: &Path) -> Self {
+        Self { fd, path: path.to_owned() }
     }
 
     /// Where it is, for messages.
@@ -450,13 +465,12 @@ impl Dir {
     /// Sets permission bits of what is not a symbolic link.
     ///
     /// # Errors
-    /// It may not be changed.
+    /// It may not be changed, or a symbolic link has come in its place.
     pub fn set_mode(&self, name: &[u8], mode: u32, kind: Kind) -> Result<(), Error> {
         if kind == Kind::Symlink {
             return Ok(());
         }
-        let set = rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty());
-        self.on("set the mode of", name, set)
+        Inode::of(self, name)?.set_mode(mode)
     }
 
     /// A path of this name that the kernel resolves through the open directory: for calls that have no `at` form.
@@ -525,7 +539,7 @@ fn resolve(fd: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<Owne
     rustix::fs::openat2(&fd, path, flags, Mode::empty(), within)
 }
 
-fn stat_at(fd: impl AsFd, name: &[u8], flags: AtFlags) -> io::Result<Stat> {
+pub(super) fn stat_at(fd: impl AsFd, name: &[u8], flags: AtFlags) -> io::Result<Stat> {
     let raw = rustix::fs::statx(fd, name, flags, StatxFlags::BASIC_STATS)?;
     let file_type = FileType::from_raw_mode(raw.stx_mode.into());
     let kind = Kind::of(file_type).ok_or(io::ErrorKind::Unsupported)?;

@@ -7,9 +7,11 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door to the file system")]
 
 pub mod attributes;
+mod chase;
 pub mod copy;
 pub mod dir;
 pub mod fanotify;
+mod inode;
 mod link;
 mod lock;
 mod remove;
@@ -22,6 +24,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+pub use inode::Inode;
 pub use link::{give_to, hard_link, link_target, look_at, rename_new, set_mode, symlink_at_once};
 pub use lock::{lock, lock_file, try_lock, try_lock_shared, wait_for_lock};
 pub use remove::{Going, remove_tree};

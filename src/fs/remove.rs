@@ -6,13 +6,13 @@
 //! lies deeper than [`DEEPEST`] is first moved up to the top of the tree, so open directories stay few.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::fs::{Error, OnPath as _, open, parent_of, sync_dir};
@@ -230,7 +230,11 @@ fn open_directory(above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Errno
         // Gone already, or not a directory: unlinking it will tell.
         Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(None),
         Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(above, name, Mode::RWXU, AtFlags::empty())?;
+            // What cannot be read can still be taken hold of, so that no link is followed.
+            let hold = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let held = rustix::fs::openat(above, name, hold, Mode::empty())?;
+            let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+            rustix::fs::chmodat(CWD, path, Mode::RWXU, AtFlags::empty())?;
             open().map(Some)
         }
         Err(error) => Err(error),

@@ -88,7 +88,7 @@ pub(crate) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
 impl Site {
     /// Opens the source, makes target and work directory.
     pub(crate) fn open(job: &Job, total: Option<u64>, context: &Context) -> Result<Self, Error> {
-        let source = Dir::open(&job.tree.path)?;
+        let source = Dir::open_trusted(&job.tree.path)?;
         let root = source.stat_self()?;
         crate::fs::create_dir_durable(&job.target)?;
         let work = work_dir(job);

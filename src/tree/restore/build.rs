@@ -39,6 +39,8 @@ pub(crate) struct Yard<'a> {
     pub links: Links,
     /// What a killed restore made may be here already.
     pub resumed: bool,
+    /// The directory that is made first is there already: something is mounted there.
+    pub onto_mount: bool,
     pub tell: Tell,
     pub made: Made,
     pub stop: CancellationToken,
@@ -198,6 +200,10 @@ impl Builder<'_, '_> {
             }
         }
         let target = Arc::new(above.dir(name)?);
+        let may_be_there = self.yard.resumed || (self.yard.onto_mount && self.open.is_empty());
+        if !fresh && !may_be_there {
+            return Err(Error::NotOurs { path: target.path().to_owned() });
+        }
         self.yard.made.entries.fetch_add(1, Ordering::Relaxed);
         self.open.push(Open { record, target_path: join(above_path, name), dirs: Some((source, target)) });
         if let Some(far) = self.open.len().checked_sub(OPEN_LEVELS) {

@@ -57,7 +57,7 @@ pub fn elsewhere(wish: &Elsewhere, context: &Context) -> Result<Built, Error> {
             remove_tree(&left, wish.jobs.max(1), &|_| !context.cancel.is_cancelled())?;
         }
     }
-    let built = make(wish, &above, making, context)?;
+    let built = make(wish, &above, making, is_mount, context)?;
     if wish.durable {
         swap::sync_volume_of(&above.dir(making)?)?;
     }
@@ -80,7 +80,13 @@ pub fn part(source: &Source, path: &[u8]) -> Result<(u64, u64), Error> {
     records.try_fold((0, 0), |(names, bytes), record| Ok((names + 1, bytes + record?.size)))
 }
 
-fn make(wish: &Elsewhere, above: &Dir, name: &[u8], context: &Context) -> Result<Built, Error> {
+fn make(
+    wish: &Elsewhere,
+    above: &Dir,
+    name: &[u8],
+    onto_mount: bool,
+    context: &Context,
+) -> Result<Built, Error> {
     let Source { tree_dir, records, tree } = &wish.source;
     let day = Dir::open(tree_dir)?;
     let scope = wish.path.as_deref();
@@ -91,6 +97,7 @@ fn make(wish: &Elsewhere, above: &Dir, name: &[u8], context: &Context) -> Result
         live: None,
         links: Links::default(),
         resumed: false,
+        onto_mount,
         tell: Tell::new(tree, Phase::Stage, wish.expected, context),
         made: Made::default(),
         stop: context.cancel.child_token(),

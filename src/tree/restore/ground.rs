@@ -3,11 +3,11 @@
 //! That directory lies beside the root, so that it is no part of the tree even for a moment; in the root only where nothing can be
 //! moved between the two: the root is a mount point or a subvolume, or this process may not write beside it.
 
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::fs;
-use crate::fs::dir::{Dir, Kind, Stat};
+use crate::fs::dir::{Dir, Stat, is_gone};
 use crate::tree::restore::{Error, PREFIX};
 
 /// The root, looked at.
@@ -29,14 +29,16 @@ impl Ground {
     pub(crate) fn look(root: &Path, tree: &str, tag: &str) -> Result<Self, Error> {
         let name = format!("{PREFIX}{tag}-{tree}");
         if fs::exists(root)? {
-            let root = fs::real_path(root)?;
+            // By the way of links that can be trusted; from here on no link in it is followed any more.
+            let trusted = match Dir::open_trusted(root) {
+                Err(error) if is_gone(&error) => return Err(Error::NoDirectory { path: root.to_owned() }),
+                opened => opened?,
+            };
+            let root = PathBuf::from(std::ffi::OsString::from_vec(trusted.kernel_path()?));
             if root == Path::new("/") {
                 return Err(Error::WholeMachine);
             }
-            if Dir::open(fs::parent_of(&root))?.stat(name_of(&root))?.kind != Kind::Directory {
-                return Err(Error::NoDirectory { path: root });
-            }
-            let dir = Dir::open(&root)?;
+            let dir = Dir::open_real(&root)?;
             let stat = dir.stat_self()?;
             let parent = fs::parent_of(&root);
             let above = Dir::open(parent)?.stat_self()?;

@@ -10,7 +10,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::fs::attributes::Attributes;
-use crate::fs::dir::Kind;
 use crate::fs::{self, OnPath as _};
 use crate::manifest::{FileKind, FileRecord, JsonLines, PathBytes, RecordWriter};
 use crate::tree::judge;
@@ -75,10 +74,10 @@ pub(crate) enum Step {
     Replace { n: u64, path: PathBytes, ino: u64, optional: bool, to: Option<Closed>, was: Option<Closed> },
     /// Move what is there, the inode `ino`, into the slot.
     Remove { n: u64, path: PathBytes, ino: u64, was: Option<Closed> },
-    /// Set the attributes of what is there.
-    Attributes { path: PathBytes, kind: FileKind, to: Attrs, from: Attrs },
-    /// Everything in the directory is done: set its attributes.
-    Directory { path: PathBytes, to: Attrs, from: Attrs },
+    /// Set the attributes of what is there, if it is the inode `ino` still: another might get rights that were never meant for it.
+    Attributes { path: PathBytes, ino: u64, to: Attrs, from: Attrs },
+    /// Everything in the directory, the inode `ino`, is done: set its attributes.
+    Directory { path: PathBytes, ino: u64, to: Attrs, from: Attrs },
 }
 
 /// A name of an inode that has several in the day.
@@ -140,7 +139,7 @@ impl Leaders {
         match (member.live, leader) {
             (Some((ino, _, from)), Some(leader)) if ino == leader.ino => {
                 let from = from.filter(|_| path == leader.path)?;
-                Some(Step::Attributes { path, kind, to, from })
+                Some(Step::Attributes { path, ino, to, from })
             }
             // Directories have one name.
             (Some((ino, ..)), _) => Some(Step::Replace { n, path, ino, optional, to: None, was: None }),
@@ -219,17 +218,5 @@ impl<'a> Writer<'a> {
         }
         fs::sync_dir(self.directory)?;
         Ok(Leaders(self.leaders))
-    }
-}
-
-pub(crate) fn kind_of(kind: FileKind) -> Kind {
-    match kind {
-        FileKind::File => Kind::File,
-        FileKind::Directory => Kind::Directory,
-        FileKind::Symlink => Kind::Symlink,
-        FileKind::Fifo => Kind::Fifo,
-        FileKind::Socket => Kind::Socket,
-        FileKind::CharDevice => Kind::CharDevice,
-        FileKind::BlockDevice => Kind::BlockDevice,
     }
 }

@@ -79,9 +79,10 @@ pub(crate) fn at(
     }
     let untouched = same_kind && survey.trust_times && is_untouched(&record, &stat);
     let looked = if untouched || !same_kind { None } else { content(survey, dir, name, &record, &stat)? };
-    let same_content = untouched || looked.is_some();
     let same_attributes =
         untouched || looked.as_ref().is_some_and(|xattrs| has_attributes(&record, &stat, xattrs));
+    // A file that is to run with another's rights is made anew: whoever has the live one open could write into it after it was compared.
+    let same_content = same_attributes || (looked.is_some() && !gives_rights(&record));
     let live = Attributed { stat, xattrs: looked.unwrap_or_default() };
     if record.link_group.is_some() {
         return Ok(Some(Finding::Member {
@@ -124,6 +125,12 @@ fn is_untouched(record: &FileRecord, stat: &Stat) -> bool {
         && record.mtime == stat.mtime
         && (record.kind != FileKind::File || record.size == stat.size)
         && judge::same_owner_and_mode(record, stat)
+}
+
+/// Whether whoever runs this gets rights: set-user-ID, set-group-ID (execve(2)) or file capabilities (capabilities(7)).
+fn gives_rights(record: &FileRecord) -> bool {
+    record.kind == FileKind::File
+        && (record.mode & 0o6000 != 0 || record.xattrs.contains_key("security.capability"))
 }
 
 fn has_attributes(record: &FileRecord, stat: &Stat, xattrs: &BTreeMap<String, Vec<u8>>) -> bool {

@@ -118,6 +118,12 @@ pub enum Error {
         /// The place.
         path: PathBuf,
     },
+    /// The directory for what is staged and moved aside is somebody else's.
+    #[error("{} was made by somebody else, who could change what is put there: remove it", path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A directory is needed where something else is.
     #[error("{} is no directory: move it away, or restore the directory that it is in", path.display())]
     NoDirectory {

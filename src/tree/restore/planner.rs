@@ -120,7 +120,7 @@ impl<'a> Planner<'a> {
         if touched || !same || path.is_empty() {
             let from = Attrs::live(live);
             let to = record.map_or_else(|| from.clone(), Attrs::recorded);
-            self.writer.step(Step::Directory { path: PathBytes(path), to, from })?;
+            self.writer.step(Step::Directory { path: PathBytes(path), ino: live.stat.ino, to, from })?;
         }
         Ok(())
     }
@@ -182,10 +182,9 @@ impl<'a> Planner<'a> {
             let shown = shown.display();
             self.problem(format!("{shown} is immutable or append-only: `chattr -ia {shown}` first"));
         }
-        let (path, kind) = (record.path.clone(), record.kind);
         self.writer.step(Step::Attributes {
-            path,
-            kind,
+            path: record.path.clone(),
+            ino: live.stat.ino,
             to: Attrs::recorded(record),
             from: Attrs::live(live),
         })

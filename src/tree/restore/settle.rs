@@ -26,8 +26,11 @@ impl Plan {
             state => return Err(self.wrong(state, "confirmed")),
         }
         // The repository may have gone on since: the root keeps the time that it has.
-        let mtime =
-            if self.summary.inside { Some(Dir::open(&self.summary.root)?.stat_self()?.mtime) } else { None };
+        let mtime = if self.summary.inside {
+            Some(Dir::open_real(&self.summary.root)?.stat_self()?.mtime)
+        } else {
+            None
+        };
         self.remove_aside(mtime, context)?;
         forget(&self.directory)
     }
@@ -63,7 +66,7 @@ impl Plan {
             }
         }
         if let Some(mtime) = mtime {
-            attributes::set_mtime(&Dir::open(&self.summary.root)?, b"", mtime)?;
+            attributes::set_mtime(&Dir::open_real(&self.summary.root)?, b"", mtime)?;
         }
         Ok(())
     }
@@ -78,7 +81,7 @@ impl Plan {
                 context.observer.info(format!("{} stays: something else is in it", made.display()));
                 return Ok(());
             }
-            swap::remove_empty_dir(&Dir::open(above)?, name_of(made))?;
+            swap::remove_empty_dir(&Dir::open_real(above)?, name_of(made))?;
             made = above;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::fs::dir::{Dir, Kind};
+use crate::fs::dir::Dir;
 use crate::fs::{self, attributes};
 use crate::tree::restore::Error;
 use crate::tree::restore::ground::name_of;
@@ -32,15 +32,19 @@ impl Slots {
         let path = &summary.aside;
         let parent = fs::parent_of(path);
         fs::create_dir_durable(parent)?;
-        let (above, name) = (Dir::open(parent)?, name_of(path));
+        let (above, name) = (Dir::open_real(parent)?, name_of(path));
         let is_new = above.make_dir(name)?;
         let work = above.dir(name)?;
+        // Beside the root others may write, too. What lies in a directory of theirs can be exchanged at any moment.
+        if work.stat_self()?.uid != rustix::process::geteuid().as_raw() {
+            return Err(Error::NotOurs { path: path.clone() });
+        }
         if is_new {
             // Neither setgid nor an ACL may pass from the directory above to what is made here.
             for key in ["system.posix_acl_default", "system.posix_acl_access"] {
                 attributes::remove_xattr(&work, b"", key)?;
             }
-            above.set_mode(name, 0o700, Kind::Directory)?;
+            attributes::set_own_mode(&work, 0o700)?;
         }
         Ok((Self { work, last: None }, !is_new))
     }

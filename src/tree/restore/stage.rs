@@ -31,7 +31,7 @@ impl Plan {
         let summary = &self.summary;
         let (mut slots, resumed) = Slots::open(summary)?;
         let day = Dir::open(&summary.source.tree_dir)?;
-        let live = summary.root_mtime.map(|_| Dir::open(&summary.root)).transpose()?;
+        let live = summary.root_mtime.map(|_| Dir::open_real(&summary.root)).transpose()?;
         let target = slots.work().shown_as(&summary.aside)?;
         let leaders = Leaders::read(&self.directory)?;
         let yard = Yard {
@@ -40,6 +40,7 @@ impl Plan {
             live: live.as_ref(),
             links: Links::live(leaders.origins()),
             resumed,
+            onto_mount: false,
             tell: self.tell(Phase::Stage, Some(self.to_make()), context),
             made: Made::default(),
             stop: context.cancel.child_token(),

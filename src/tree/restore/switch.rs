@@ -8,13 +8,15 @@
 //!
 //! A directory's attributes are set when everything in it is done; the plan has its line behind those of its content, on the way back too.
 
+use std::path::Path;
+
 use crate::event::{Context, Notices as _, Phase};
 use crate::fs::attributes;
-use crate::fs::dir::{Dir, Kind, Stat, split_last};
-use crate::fs::{self, swap};
+use crate::fs::dir::{Dir, Kind, Stat, is_gone, split_last};
+use crate::fs::{self, Inode, swap};
 use crate::manifest::PathBytes;
 use crate::tree::restore::ground::name_of;
-use crate::tree::restore::lines::{Attrs, Closed, Leaders, Step, kind_of, steps};
+use crate::tree::restore::lines::{Attrs, Closed, Leaders, Step, steps};
 use crate::tree::restore::slots::{Slot, Slots};
 use crate::tree::restore::state::State;
 use crate::tree::restore::tell::Tell;
@@ -58,7 +60,7 @@ impl Plan {
         let tell = self.tell(Phase::Switch, None, context);
         let mut field = Field {
             plan: self,
-            above: Dir::open(fs::parent_of(&self.summary.root))?,
+            above: Dir::open_real(fs::parent_of(&self.summary.root))?,
             root: None,
             slots,
             parent: None,
@@ -125,14 +127,17 @@ impl Field<'_> {
                 self.close(&path, was)
             }
             (Step::Remove { n, path, ino, .. }, Way::Forward) => self.remove(n, &path, ino),
-            (Step::Attributes { path, kind, to, from }, way) => {
+            (Step::Attributes { path, ino, to, from }, way) => {
                 let (to, from) = if way == Way::Forward { (to, from) } else { (from, to) };
                 let tell = self.tell;
-                set(tell, self.parent_of(&path)?, split_last(&path.0).1, kind_of(kind), &to, &from)
+                let dir = self.parent_of(&path)?;
+                let name = split_last(&path.0).1;
+                set(tell, &Inode::of(dir, name)?, ino, &dir.path_of(name), &to, &from)
             }
-            (Step::Directory { path, to, from }, way) => {
+            (Step::Directory { path, ino, to, from }, way) => {
                 let (to, from) = if way == Way::Forward { (to, from) } else { (from, to) };
-                self.directory(&path, &to, &from)
+                let dir = self.beneath(&path.0)?;
+                set(self.tell, &Inode::of(&dir, b".")?, ino, dir.path(), &to, &from)
             }
         }
     }
@@ -251,21 +256,21 @@ impl Field<'_> {
         let name = if path.0.is_empty() { name_of(&self.plan.summary.root) } else { split_last(&path.0).1 };
         let name = name.to_vec();
         let dir = self.parent_of(path)?;
-        let Some(stat) = dir.stat_if_exists(&name)?.filter(|stat| stat.kind == Kind::Directory) else {
-            return Ok(());
+        let inode = match Inode::of(dir, &name) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            found => found?,
         };
+        let stat = inode.stat()?;
+        if stat.kind != Kind::Directory {
+            return Ok(());
+        }
         if stat.mode != mode {
-            dir.set_mode(&name, mode, Kind::Directory)?;
+            inode.set_mode(mode)?;
         }
         if stat.mtime != mtime {
-            attributes::set_mtime(dir, &name, mtime)?;
+            inode.set_mtime(mtime)?;
         }
         Ok(())
-    }
-
-    fn directory(&mut self, path: &PathBytes, to: &Attrs, from: &Attrs) -> Result<(), Error> {
-        let dir = self.beneath(&path.0)?;
-        set(self.tell, &dir, b"", Kind::Directory, to, from)
     }
 }
 
@@ -333,13 +338,17 @@ fn open_up(dir: &Dir) -> Result<(), Error> {
     Ok(attributes::set_own_mode(dir, mode | 0o700)?)
 }
 
-/// Sets attributes; extended ones that only `from` has are taken away.
-fn set(tell: &Tell, dir: &Dir, name: &[u8], kind: Kind, to: &Attrs, from: &Attrs) -> Result<(), Error> {
-    let bad = || Error::BadPlan { path: dir.path_of(name), problem: "its attributes are no hex".to_owned() };
+/// Sets attributes; extended ones that only `from` has are taken away. Whoever may write in the directory can put something else in the
+/// place of what was planned for, at any moment: so the thing itself is held while it is looked at and changed.
+fn set(tell: &Tell, inode: &Inode, ino: u64, shown: &Path, to: &Attrs, from: &Attrs) -> Result<(), Error> {
+    if !is(Some(inode.stat()?), ino) {
+        return Err(Error::Changed { path: shown.to_owned() });
+    }
+    let bad = || Error::BadPlan { path: shown.to_owned(), problem: "its attributes are no hex".to_owned() };
     let wanted = to.values().ok_or_else(bad)?;
     for key in from.keys().filter(|key| !to.has(key)) {
-        attributes::remove_xattr(dir, name, key)?;
+        inode.remove_xattr(key)?;
     }
-    tell.lacks(attributes::apply(dir, name, kind, &wanted)?);
+    tell.lacks(inode.apply(&wanted)?);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 
-use super::{Place, Prospect, Remedy, wanted};
+use super::{Place, Prospect, Remedy, open_live, wanted};
 use crate::event::Context;
 use crate::fs::attributes::{self, Attributes};
 use crate::fs::dir::{Dir, Kind, Stat, split_last};
@@ -30,11 +30,15 @@ pub fn mend(locked: &Locked, day: &Day, prospect: &Prospect, context: &Context) 
     match remedy {
         Remedy::Aside => bench.move_aside(&prospect.names[0])?,
         Remedy::Record => bench.make_anew(prospect)?,
-        Remedy::Day { path, .. } | Remedy::Live { path } => {
+        Remedy::Day { path, .. } | Remedy::Live { path, .. } => {
             let digest =
                 wanted(day, &prospect.damage).ok_or_else(|| failed("no digest of it is known".to_owned()))?;
+            let copy = match remedy {
+                Remedy::Live { root, .. } => open_live(root, path)?,
+                _ => fs::open(path)?,
+            };
             let new = bench.staging.create_file(b"new")?;
-            if bench.copy(&fs::open(path)?, &new, path)? != digest {
+            if bench.copy(&copy, &new, path)? != digest {
                 return Err(failed(format!("{} is not whole any more", path.display())));
             }
             bench.finish_file(&new, prospect)?;

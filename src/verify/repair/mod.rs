@@ -12,13 +12,18 @@ mod mend;
 mod search;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::Error;
 use super::report::{Damage, Fault, Report};
 use crate::event::Context;
+use crate::fs::dir::{Dir, Kind, stat_file};
+use crate::fs::{self, OnPath as _};
 use crate::manifest::{FileRecord, PathBytes};
 use crate::vault::{Day, Vault};
 
@@ -51,6 +56,9 @@ pub enum Remedy {
     },
     /// The live tree still has the content.
     Live {
+        /// The root of the tree.
+        #[serde(skip)]
+        root: PathBuf,
         /// The file.
         path: PathBuf,
     },
@@ -89,7 +97,9 @@ impl Prospect {
             Remedy::Day { day, path } => {
                 format!("it can be repaired from the day {day} ({})", path.display())
             }
-            Remedy::Live { path } => format!("it can be repaired from the live tree ({})", path.display()),
+            Remedy::Live { path, .. } => {
+                format!("it can be repaired from the live tree ({})", path.display())
+            }
             Remedy::Record => "it can be made again from its record".to_owned(),
             Remedy::Written { .. } => "it can be written again from the rest of the day".to_owned(),
             Remedy::Aside => "it can be moved out of the day, to the strays of the vault".to_owned(),
@@ -130,6 +140,17 @@ pub fn prospects(
         }
     }
     Ok(prospects)
+}
+
+/// Opens a regular file of a live tree without leaving the tree, whatever its owner does meanwhile.
+fn open_live(root: &Path, path: &Path) -> Result<File, fs::Error> {
+    let within = path.strip_prefix(root).unwrap_or(path).as_os_str().as_bytes();
+    let (dir, name) = Dir::open_trusted(root)?.parent_beneath(within)?;
+    let file = dir.open_file(&name)?;
+    if stat_file(&file, path)?.kind == Kind::File {
+        return Ok(file);
+    }
+    Err(io::Error::from(io::ErrorKind::InvalidInput)).on("read", path)
 }
 
 /// The digest that a damaged file of the day should have.

@@ -1,10 +1,11 @@
 //! Looking for whole copies of what is damaged.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Place, Prospect, Remedy, same, wanted};
+use super::{Place, Prospect, Remedy, open_live, same, wanted};
 use crate::database::recipe;
 use crate::event::Context;
 use crate::fs::dir::{Dir, Kind, Stat};
@@ -124,8 +125,10 @@ impl<'a> Search<'a> {
             }
         }
         let record = damage.record.as_ref()?;
-        let path = self.live.get(&record.tree)?.join(record.path.as_path());
-        self.has_digest(&path, &digest).then_some(Remedy::Live { path })
+        let root = self.live.get(&record.tree)?.clone();
+        let path = root.join(record.path.as_path());
+        let is_whole = open_live(&root, &path).is_ok_and(|file| self.is_of(&file, &path, &digest));
+        is_whole.then_some(Remedy::Live { root, path })
     }
 
     fn is_changed(&self, damage: &Damage) -> bool {
@@ -175,9 +178,13 @@ impl<'a> Search<'a> {
         if !fs::look_at(path).is_ok_and(|meta| meta.is_file()) {
             return false;
         }
+        fs::open(path).is_ok_and(|file| self.is_of(&file, path, digest))
+    }
+
+    fn is_of(&self, file: &File, path: &Path, digest: &str) -> bool {
         let stop =
             |_| if self.context.cancel.is_cancelled() { Err(io::Error::other("cancelled")) } else { Ok(()) };
-        let is = fs::open(path).and_then(|file| copy::content(&file, None, &mut { stop }).on("read", path));
+        let is = copy::content(file, None, &mut { stop }).on("read", path);
         is.is_ok_and(|is| is.to_hex().as_str() == digest)
     }
 
