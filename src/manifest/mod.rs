@@ -81,6 +81,23 @@ pub struct Manifest {
     pub configuration: String,
 }
 
+impl Manifest {
+    /// The first name in it that would lead out of the day: of a tree, of a database's directory, of a file with a digest. All of them are
+    /// joined to paths, by a restore to paths that it writes to, so a day with such a name is none.
+    #[must_use]
+    pub fn leads_out(&self) -> Option<&str> {
+        let databases = self.database.iter().flat_map(|of| &of.databases);
+        let plain = self.trees.keys().chain(databases.map(|database| &database.directory));
+        let mut out = plain.filter(|name| name.contains('/') || !is_within(name));
+        out.next().or_else(|| self.digests.keys().find(|path| !is_within(path))).map(String::as_str)
+    }
+}
+
+/// Whether a relative path stays below where it begins, whatever it is joined to.
+fn is_within(path: &str) -> bool {
+    !path.contains('\0') && path.split('/').all(|name| !matches!(name, "" | "." | ".."))
+}
+
 /// The hold as it went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HoldEvidence {

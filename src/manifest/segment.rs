@@ -12,10 +12,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of both.
+    /// The rows of both. More than can be counted, as a record may claim, is as many as can be.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self { count: self.count + other.count, digest: self.digest.wrapping_add(other.digest) }
+        Self { count: self.count.saturating_add(other.count), digest: self.digest.wrapping_add(other.digest) }
     }
 }
 
@@ -63,6 +63,7 @@ pub struct Segment {
     /// segment's end: to the end of the table.
     pub pages: (u32, Option<u32>),
     /// BLAKE3 of the text, hex: also the name of the file.
+    #[serde(deserialize_with = "digest")]
     pub blake3: String,
     /// Bytes of text.
     pub bytes: u64,
@@ -70,6 +71,22 @@ pub struct Segment {
     pub rows: Rows,
     /// None: `tables/<blake3>.zst` is the text. Some(base): `tables/<blake3>.patch.zst` is a zstd patch
     /// (`zstd -d --patch-from`) against the text whose digest this is, which is in `tables/<base>.zst`, whole.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "base")]
     pub base: Option<String>,
+}
+
+/// A digest is the name of a file, so that anything else could lead anywhere.
+fn digest<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if text.len() == 64 && text.bytes().all(is_hex) {
+        return Ok(text);
+    }
+    Err(serde::de::Error::custom("a digest has 64 hex digits"))
+}
+
+fn base<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    struct Base(#[serde(deserialize_with = "digest")] String);
+    Ok(Option::<Base>::deserialize(deserializer)?.map(|Base(digest)| digest))
 }

@@ -78,7 +78,8 @@ impl Day {
     pub(super) fn read_doubtful(path: PathBuf, name: &str, repository: &str) -> Option<Self> {
         let bytes = fs::read(&path.join(MANIFEST)).ok()?;
         let manifest = parse(&bytes).ok()?;
-        (manifest.day == name && manifest.repository == repository).then_some(Self { path, manifest })
+        let is_its_own = manifest.day == name && manifest.repository == repository;
+        (is_its_own && manifest.leads_out().is_none()).then_some(Self { path, manifest })
     }
 
     /// Reads a day; the error is the reason why it is not a good one.
@@ -149,7 +150,10 @@ fn disagreement(manifest: &Manifest, name: &str, repository: &str) -> Option<Str
     if !name.starts_with(&name_of(*freeze_point)) {
         return Some(format!("its name does not fit its freeze point, {freeze_point}"));
     }
-    None
+    let out = manifest.leads_out()?;
+    Some(format!(
+        "its manifest.json has the name {out:?}, which leads out of the day: somebody tampered with it"
+    ))
 }
 
 /// A day made before there were such files has none, and is good all the same.
