@@ -42,6 +42,21 @@ impl Version {
         let minor = parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
         Some(Self { major, minor, text: text.to_owned() })
     }
+
+    /// Whether scripts of its pg_restore forbid psql the commands that begin with a backslash, some of which run programs (CVE-2025-8714).
+    #[must_use]
+    pub fn restricts_psql(&self) -> bool {
+        let since = match self.major {
+            ..13 => return false,
+            13 => 22,
+            14 => 19,
+            15 => 14,
+            16 => 10,
+            17 => 6,
+            _ => 0,
+        };
+        self.minor >= since
+    }
 }
 
 /// One installation's client programs.
@@ -191,6 +206,15 @@ mod tests {
         );
         assert!(parse("pg_dump (PostgreSQL) 15.18") < parse("pg_dump (PostgreSQL) 15.20"));
         assert!(Version::parse("something else").is_none());
+    }
+
+    #[test]
+    fn who_keeps_psql_from_running_programs() {
+        let does = |text: &str| {
+            Version::parse(&format!("pg_dump (PostgreSQL) {text}")).expect("parses").restricts_psql()
+        };
+        assert!(does("15.14") && does("17.6") && does("17.11") && does("18.0") && does("18.6"));
+        assert!(!does("12.22") && !does("15.13") && !does("17.5"));
     }
 
     #[test]

@@ -64,6 +64,13 @@ pub fn rights(survey: &mut Survey, record: &DatabaseRecord, wish: &Wish<'_>) {
     }
     if survey.programs.version.major >= 17 && major < 17 {
         let psql = survey.programs.path("psql");
+        if !survey.programs.version.restricts_psql() {
+            survey.problems.push(format!(
+                "pg_restore {} cannot keep psql from running commands that are hidden in an archive (CVE-2025-8714), and a restore into \
+                 a server of version {major} would go through psql: install its newest minor version, or programs of version {major}",
+                survey.programs.version.text
+            ));
+        }
         if !psql.is_file() {
             survey.problems.push(format!(
                 "pg_restore {} cannot restore into a server of version {major} by itself, and there is no psql beside it ({})",
