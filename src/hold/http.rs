@@ -18,6 +18,8 @@ use super::{Error, Purpose};
 use crate::config::{HttpHold, Secret};
 use crate::fs;
 
+/// A switch that says more than this is none.
+const LONGEST_ANSWER: usize = 1 << 20;
 /// How long after the release a pause that was still on its way is looked for.
 const LATE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -83,19 +85,35 @@ impl Switch {
         method: &'static str,
         answer: Result<reqwest::Response, reqwest::Error>,
     ) -> Result<String, Error> {
-        let answer = answer.map_err(|error| Error::Http {
+        let mut answer = answer.map_err(|error| Error::Http {
             method,
             url: self.url.clone(),
             reason: cause_of(&error),
             absent: error.is_connect() && !error.is_timeout(),
         })?;
         let status = answer.status();
-        let body = answer.text().await.map_err(|error| self.failed(method, cause_of(&error)))?;
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| self.failed(method, cause_of(&error)))? {
+            body.extend_from_slice(&piece);
+            if body.len() > LONGEST_ANSWER {
+                return Err(self.failed(method, format!("the answer has more than {LONGEST_ANSWER} bytes")));
+            }
+        }
+        let body = String::from_utf8_lossy(&body).into_owned();
         if status.is_success() {
             return Ok(body);
         }
-        let said: String = body.trim().chars().take(200).collect();
+        let said: String = self.without_secrets(body).trim().chars().take(200).collect();
         Err(self.failed(method, format!("{status}{}{said}", if said.is_empty() { "" } else { ": " })))
+    }
+
+    /// An answer may repeat the question, and what it says goes into messages.
+    fn without_secrets(&self, text: String) -> String {
+        let secrets = self.headers.values().filter_map(|secret| match secret {
+            Secret::Credential(name) => read_credential(name).ok().filter(|value| !value.is_empty()),
+            Secret::Plain(_) => None,
+        });
+        secrets.fold(text, |text, secret| text.replace(&secret, "***"))
     }
 
     /// The word of a document that pauses or releases.
