@@ -32,6 +32,10 @@ pub struct Args {
     /// Where restores and holds are recorded, when that is not where the configuration says.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Run what the configuration of the day names, if that is in force: its hold, and PostgreSQL's programs where it has them. Whoever may write
+    /// in the vault can have changed it.
+    #[arg(long)]
+    pub trust_day: bool,
     /// Do not hold the repository: nothing that changes it is running, and nothing will be.
     #[arg(long)]
     pub no_hold: bool,

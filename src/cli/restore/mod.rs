@@ -7,6 +7,7 @@ mod detached;
 mod follow;
 mod origin;
 mod show;
+mod trust;
 
 use serde_json::json;
 

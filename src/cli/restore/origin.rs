@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::Args;
+use super::trust::agreed;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::figures;
 use crate::cli::place::{self, VaultArg};
@@ -65,7 +66,8 @@ impl Origin<Vault> {
                     "no configuration of {}: that of the day is in force, and the PG* environment before it",
                     vault.repository()
                 ));
-                of_manifest(chosen.manifest(), &chosen.path().join("manifest.json"))?
+                let of_day = of_manifest(chosen.manifest(), &chosen.path().join("manifest.json"))?;
+                agreed(of_day, args, session)?
             }
         };
         let in_use =
@@ -159,7 +161,10 @@ impl Origin<Option<Vault>> {
         let known = machine.as_ref().and_then(|config| config.repositories.get(&name)).cloned();
         let repository = match (known, restore::recorded_configuration(&state_dir, &name)?) {
             (Some(repository), _) => repository,
-            (None, Some(text)) => parsed(&text, &name, &journal::restore_record(&state_dir, &name))?,
+            (None, Some(text)) => {
+                let of_day = parsed(&text, &name, &journal::restore_record(&state_dir, &name))?;
+                agreed(of_day, args, session)?
+            }
             (None, None) => {
                 let text = format!("no restore of {name} is recorded in {}", state_dir.display());
                 return Err(Failure::new(Kind::NotFound, text).hint(ELSEWHERE));
