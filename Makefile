@@ -1,5 +1,7 @@
 # make demo   the main job end to end, with a PostgreSQL server and a scheduler of its own
 # make test   all tests
+# make deny   licences, banned crates and sources of all dependencies (deny.toml)
+# make fuzz   every fuzz target for SECONDS (600) each
 # make bench  daykeep against rsync, pg_dumpall and the rest, as ratios of one run
 # make install DESTDIR=... PREFIX=/usr
 
@@ -9,7 +11,7 @@ DESTDIR ?=
 CARGO ?= cargo
 PROGRAMS ?= target/release
 
-.PHONY: all build test demo bench check tools install clean
+.PHONY: all build test demo bench check deny fuzz tools install clean
 
 all: build
 
@@ -31,6 +33,12 @@ test: tools
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+deny:
+	@setup/deny.sh
+
+fuzz:
+	@fuzz/run.sh
 
 demo: tools
 	@$(CARGO) build --release --locked --bins --examples
