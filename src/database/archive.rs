@@ -152,7 +152,7 @@ pub fn major_of(version: &str) -> Option<u32> {
 }
 
 /// Of pg_restore's list, what belongs to the database as a whole.
-fn database_entries(list: &str) -> String {
+pub(super) fn database_entries(list: &str) -> String {
     let belongs = |line: &&str| {
         // `4212; 0 0 ACL - DATABASE name owner`; a schema `-` is none.
         let kind = line.splitn(4, ' ').nth(3).unwrap_or("");

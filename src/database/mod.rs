@@ -41,6 +41,8 @@ mod directory;
 mod dump;
 mod export;
 mod freeze;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod globals;
 mod live;
 mod load;

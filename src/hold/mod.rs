@@ -51,6 +51,8 @@ mod command;
 mod error;
 mod flow;
 mod fossology;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guard;
 mod http;
 mod leftover;

@@ -83,7 +83,7 @@ pub(super) async fn show(units: &[String]) -> Result<Vec<Unit>, Error> {
     Ok(found)
 }
 
-fn parse_show(name: &str, text: &str) -> Unit {
+pub(super) fn parse_show(name: &str, text: &str) -> Unit {
     let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
     let field = |key: &str| fields.get(key).copied().unwrap_or_default().to_owned();
     let words = |key| field(key).split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();

@@ -113,6 +113,20 @@ impl Globals {
     }
 }
 
+/// Reads anything as the scripts that a day has: for the fuzz targets.
+#[cfg(fuzzing)]
+pub fn understand(script: &str) {
+    let globals = Globals::parse(script);
+    let _ = (globals.has_passwords(), globals.tablespaces(), globals.by_role());
+    for role in globals.roles() {
+        assert!(globals.by_role().contains_key(role));
+    }
+    for Statement { sql, .. } in &globals.statements {
+        assert!(script.contains(sql.as_str()));
+        let _ = (without_password(sql), sql::rename_database(sql, "shop", "daykeep_new_1_0"));
+    }
+}
+
 /// The statement without the password in it.
 pub fn without_password(statement: &str) -> String {
     let tokens = sql::tokens(statement);

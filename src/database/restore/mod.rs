@@ -42,6 +42,8 @@ use std::time::Duration;
 
 pub use discard::Beside;
 pub use fresh::fill;
+#[cfg(fuzzing)]
+pub use globals::understand;
 pub use load::{Loaded, Made, Record, load};
 pub use plan::{Action, DatabasePlan, RolePlan, ServerFacts, SessionSeen, Survey};
 pub use survey::survey;

@@ -39,6 +39,17 @@ const KILL_GRACE: Duration = Duration::from_secs(3);
 /// How often killed agents are looked at.
 const KILL_POLL: Duration = Duration::from_millis(50);
 
+/// A scheduler at this address is asked how it is and told to stop: for the fuzz targets.
+#[cfg(fuzzing)]
+pub async fn ask_and_stop(address: &str) {
+    if let Ok(Some(mut connection)) = Connection::open(address).await {
+        if let Ok(Some(status)) = connection.status().await {
+            let _ = (status.paused_jobs(), status.jobs_text());
+        }
+        let _ = connection.end("stop").await;
+    }
+}
+
 pub(super) struct Fossology {
     repository: String,
     settings: FossologyHold,
