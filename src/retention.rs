@@ -127,6 +127,22 @@ pub fn plan(rules: &Rules, days: &[Candidate], zone: &TimeZone) -> Plan {
     Plan { decisions: days.into_iter().zip(reasons).map(decide).collect(), refused: None }
 }
 
+/// What a prune goes by: the rules, unless the clock or the dates of the days cannot be trusted. `ahead` is a day that is dated
+/// in the future: either it was made with a wrong clock, or the clock is wrong now, and then everything that the rules would say is
+/// wrong too.
+#[must_use]
+pub fn plan_with_doubts(rules: &Rules, days: &[Candidate], ahead: Option<&str>, zone: &TimeZone) -> Plan {
+    let ahead = ahead.map(|name| {
+        format!(
+            "the day {name} is dated in the future: set the clock right, or remove that day by hand if its date is wrong"
+        )
+    });
+    match ahead.or_else(|| order_doubt(days)) {
+        Some(reason) => Plan::keep_all(days, reason),
+        None => plan(rules, days, zone),
+    }
+}
+
 /// Why the days' dates cannot be trusted, if they cannot: the newest by number is not the newest by date, so a clock stood
 /// wrong when one of the two was made.
 #[must_use]

@@ -11,7 +11,7 @@ mod log;
 mod metrics;
 mod notify;
 mod others;
-mod plan;
+pub mod plan;
 mod routine;
 mod scheduler;
 mod shelf;

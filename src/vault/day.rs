@@ -16,7 +16,7 @@ pub(super) const MANIFEST: &str = "manifest.json";
 /// Its digest, as `b3sum` writes it.
 pub(super) const MANIFEST_DIGEST: &str = "manifest.blake3";
 /// How far ahead of the clock a day may be dated: what two clocks may disagree by.
-pub(super) const AHEAD: SignedDuration = SignedDuration::from_hours(1);
+pub const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 const NAME: &str = "%Y-%m-%dT%H%M%SZ";
 
 /// A day that is whole: its manifest was read, and says what the directory's name says.

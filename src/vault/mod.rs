@@ -53,7 +53,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
-pub use day::{Day, name_of};
+pub use day::{AHEAD, Day, name_of};
 pub use days::{Candidate, Days, Quarantined};
 pub use diff::{Difference, diff};
 pub use error::Error;

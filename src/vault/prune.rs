@@ -10,7 +10,7 @@ use crate::event::{Context, Event, Notices as _, Phase, Unit};
 use crate::fs;
 use crate::retention::{self, Candidate, Plan, Rules};
 use crate::vault::day::MANIFEST;
-use crate::vault::{Day, Days, Error, Locked, Vault};
+use crate::vault::{Day, Error, Locked, Vault};
 
 const REMOVING: &str = ".removing-";
 /// Unlinking waits for the disk, not for the processor.
@@ -25,27 +25,15 @@ impl Vault {
     pub fn plan_prune(&self, rules: &Rules, zone: &TimeZone, now: Timestamp) -> Result<Plan, Error> {
         let days = self.days(now)?;
         let candidates: Vec<Candidate> = days.good.iter().map(candidate).collect();
-        let doubt = clock_doubt(&days).or_else(|| retention::order_doubt(&candidates));
-        Ok(match doubt {
-            Some(reason) => Plan::keep_all(&candidates, reason),
-            None => retention::plan(rules, &candidates, zone),
-        })
+        // One in the future is no good day, whatever else it is: it is told apart from the damaged ones.
+        let ahead = days.quarantined.iter().find(|day| day.future).map(|day| day.name.as_str());
+        Ok(retention::plan_with_doubts(rules, &candidates, ahead, zone))
     }
 }
 
 fn candidate(day: &Day) -> Candidate {
     let manifest = day.manifest();
     Candidate { name: manifest.day.clone(), freeze_point: manifest.freeze_point, sequence: manifest.sequence }
-}
-
-/// A day in the future: either it was made with a wrong clock, or the clock is wrong now, and then everything that the
-/// rules would say is wrong too.
-fn clock_doubt(days: &Days) -> Option<String> {
-    let ahead = days.quarantined.iter().find(|day| day.future)?;
-    Some(format!(
-        "the day {} is dated in the future: set the clock right, or remove that day by hand if its date is wrong",
-        ahead.name
-    ))
 }
 
 impl Locked {
