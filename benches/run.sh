@@ -2,7 +2,7 @@
 # Every bench, one after the other. BENCH_DIR says where (default /var/tmp), ROUNDS how often.
 set -euo pipefail
 cd "$(dirname "$0")"
-for bench in hold.sh memory.sh restore.sh speed.sh; do
+for bench in hold.sh idle.sh memory.sh restore.sh speed.sh; do
     echo "== $bench"
     ./"$bench"
 done
