@@ -290,7 +290,7 @@ async fn freeze_one(
             }
             Err(Failed::Again(why)) => why,
         };
-        undo(&mut database).await?;
+        undo(&mut database, &last).await?;
         if site.clock.monotonic() > limit {
             return Err(Error::Restless { dbname: database.info.name, attempts, last });
         }
@@ -298,12 +298,16 @@ async fn freeze_one(
     }
 }
 
-async fn undo(database: &mut FrozenDatabase) -> Result<(), Error> {
+/// Gives up what an attempt has. When the session is gone, why the attempt came to nothing is what tells who ended it.
+async fn undo(database: &mut FrozenDatabase, why: &str) -> Result<(), Error> {
     if let Some(rest) = database.rest.take() {
         rest.kill().await;
     }
     for client in database.workers.iter().chain([&database.keeper]) {
-        client.batch_execute("ROLLBACK").await.map_err(|error| client.failed("roll back", &error))?;
+        client.batch_execute("ROLLBACK").await.map_err(|error| Error::Lost {
+            dbname: client.dbname().to_owned(),
+            cause: format!("{}, after: {why}", postgres::cause_of(&error)),
+        })?;
     }
     Ok(())
 }

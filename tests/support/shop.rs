@@ -87,6 +87,13 @@ impl Shop {
         fs::write(self.path("daykeep.toml"), text).unwrap();
     }
 
+    /// Changes the configuration where it says `from`.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path("daykeep.toml")).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(self.path("daykeep.toml"), text.replace(from, to)).unwrap();
+    }
+
     /// Changes some rows, and one file.
     pub fn change(&self) {
         self.server.psql("shop", "UPDATE item SET body = 'changed' WHERE id % 400 = 0");
