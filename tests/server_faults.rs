@@ -75,6 +75,7 @@ fn struck(shop: &mut Shop, arguments: &[&str], cut: &Cut, blow: impl FnOnce(&mut
     ended
 }
 
+/// The same, where the configuration names the socket already.
 fn struck_there(shop: &mut Shop, arguments: &[&str], cut: &Cut, blow: impl FnOnce(&mut Shop)) -> Ended {
     let log = fs::File::create(shop.path("said")).unwrap();
     let mut command = shop.daykeep(arguments);
@@ -251,6 +252,168 @@ fn a_run_whose_server_stays_away_fails_clearly() {
 #[test]
 fn a_run_whose_connections_are_cut_at_any_statement_fails_clearly_or_keeps_a_right_day() {
     at_points(14, |shop, statement| Cut::before(&shop.server, statement, Last::Lost), |_| {});
+}
+
+/// A bad day: rows and a table go, a role changes, a file goes.
+fn damage(shop: &Shop) {
+    shop.server
+        .psql("shop", "DELETE FROM item WHERE id > 3000; DROP TABLE stock; CREATE TABLE intruder (a int)");
+    shop.server.psql("other", "TRUNCATE page");
+    fs::remove_file(shop.tree().join("deep/er/file")).unwrap();
+    fs::write(shop.tree().join("changing"), "damaged").unwrap();
+}
+
+#[test]
+fn a_restore_whose_server_fails_at_any_point_goes_on_with_the_same_command() {
+    let mut shop = held_shop("");
+    shop.run();
+    let day = shop.days()[0].name().to_owned();
+    let trees = shop.tree();
+    let now = |shop: &Shop| State::of(&shop.server, &[&trees]);
+    let then = now(&shop);
+    let restore = ["--quiet", "restore", NAME, &day, "--yes"];
+    // A restore remembers where the server is: it is the same place all the time.
+    let cut = Cut::gate(&shop.server, NEVER);
+    through(&shop, &cut);
+    damage(&shop);
+    let undisturbed = struck_there(&mut shop, &restore, &cut, |_| {});
+    assert!(undisturbed.good, "{}", undisturbed.said);
+    let all = NEVER - cut.left();
+    let settle = |shop: &Shop, how: &str| {
+        let output = shop.output(&["--quiet", "restore", NAME, how]);
+        assert!(output.status.success(), "{how}: {}", said(&output));
+    };
+    now(&shop).assert_is(&then, "an undisturbed restore");
+    settle(&shop, "--confirm");
+    let mut seen: BTreeMap<String, [u32; 2]> = BTreeMap::new();
+    let points = 6;
+    for point in 0..points {
+        damage(&shop);
+        let damaged = now(&shop);
+        let statement = 1 + point * (all - 2) / (points - 1);
+        cut.close(statement);
+        let ended = struck_there(&mut shop, &restore, &cut, |shop| match point % 3 {
+            0 => drop(shop.server.psql("postgres", SESSIONS)),
+            1 => shop.server.restart(),
+            _ => {
+                shop.server.pull_the_plug();
+                shop.server.run();
+            }
+        });
+        cut.close(NEVER);
+        seen.entry(ended.step.clone()).or_default()[usize::from(ended.good)] += 1;
+        let when = format!("statement {statement} of {all} at {}: {}", ended.step, ended.said);
+        if !ended.good && point % 2 == 1 {
+            // Back, if there is anything to take back; else it is as it was.
+            let output = shop.output(&["--quiet", "restore", NAME, "--undo"]);
+            let nothing = said(&output).contains("no restore of shop waits");
+            assert!(output.status.success() || nothing, "{when}\n--undo: {}", said(&output));
+            now(&shop).assert_is(&damaged, &format!("{when}\nafter --undo: {}", said(&output)));
+            assert_clean(&shop, &when);
+        }
+        if !ended.good {
+            let output = shop.output(&restore);
+            assert!(output.status.success(), "{when}\nthe same command: {}", said(&output));
+        }
+        now(&shop).assert_is(&then, &when);
+        settle(&shop, "--confirm");
+        assert_clean(&shop, &when);
+        let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'daykeep%'";
+        assert_eq!(shop.server.psql("postgres", left), "0", "{when}: databases are left");
+    }
+    eprintln!("failed and done, by step: {seen:?}");
+    shop.run();
+    assert_clean(&shop, "the next run");
+}
+
+/// Writers that change the shape of tables and empty them, each transaction of which leaves something true.
+const STORMS: [&str; 4] = [
+    // All rows have one number, and there are 500.
+    "DO $$ BEGIN FOR n IN 1..100000 LOOP
+         TRUNCATE wave; INSERT INTO wave SELECT n, repeat('x', 200) FROM generate_series(1, 500); COMMIT; PERFORM pg_sleep(random() * 0.8);
+     END LOOP; END $$",
+    // 300 rows, whatever columns they have and however often they are rewritten.
+    "DO $$ BEGIN FOR n IN 1..100000 LOOP
+         EXECUTE 'ALTER TABLE shape ADD COLUMN c' || n || ' int DEFAULT ' || n; COMMIT;
+         EXECUTE 'ALTER TABLE shape ALTER COLUMN id TYPE ' || CASE n % 2 WHEN 0 THEN 'int' ELSE 'bigint' END; COMMIT;
+         EXECUTE 'ALTER TABLE shape DROP COLUMN c' || n; COMMIT; PERFORM pg_sleep(random());
+     END LOOP; END $$",
+    // Every table that is there has ten rows, and there are three.
+    "DO $$ BEGIN FOR n IN 4..100000 LOOP
+         EXECUTE 'CREATE TABLE come' || n || ' AS SELECT generate_series(1, 10) AS a';
+         EXECUTE 'DROP TABLE come' || n - 3; COMMIT; PERFORM pg_sleep(random() * 0.8);
+     END LOOP; END $$",
+    // Two tables that are always swapped together.
+    "DO $$ BEGIN FOR turn IN 1..100000 LOOP
+         ALTER TABLE left_hand RENAME TO other_hand; ALTER TABLE right_hand RENAME TO left_hand;
+         ALTER TABLE other_hand RENAME TO right_hand;
+         UPDATE left_hand SET n = n + 1; UPDATE right_hand SET n = n + 1; COMMIT; PERFORM pg_sleep(random());
+     END LOOP; END $$",
+];
+
+const CALM: &str = "
+    CREATE TABLE wave AS SELECT 0 AS n, repeat('x', 200) AS body FROM generate_series(1, 500);
+    CREATE TABLE shape AS SELECT generate_series(1, 300) AS id;
+    CREATE TABLE come1 AS SELECT generate_series(1, 10) AS a; CREATE TABLE come2 AS TABLE come1; CREATE TABLE come3 AS TABLE come1;
+    CREATE TABLE left_hand AS SELECT 0 AS n; CREATE TABLE right_hand AS TABLE left_hand";
+
+/// What is true after each transaction of the storms.
+const TRUE: &str = "SELECT (SELECT count(*) = 500 AND count(DISTINCT n) = 1 FROM wave) AND (SELECT count(*) = 300 FROM shape)
+    AND (SELECT l.n = r.n FROM left_hand l, right_hand r)
+    AND (SELECT count(*) = 3 AND bool_and((xpath('/row/count/text()',
+        query_to_xml('SELECT count(*) FROM ' || relname, false, true, '')))[1]::text = '10') FROM pg_class WHERE relname ~ '^come')";
+
+#[test]
+fn storms_of_truncate_and_ddl_never_get_into_a_day() {
+    let shop = held_shop("");
+    shop.reconfigure("port = 5432", "port = 5432\nlock_timeout = \"10s\"");
+    shop.server.psql("postgres", &format!("CREATE DATABASE {SPARE}"));
+    shop.server.psql(SPARE, CALM);
+    assert_eq!(shop.server.psql(SPARE, TRUE), "t");
+    shop.run();
+    let storms: Vec<Killed> = STORMS
+        .iter()
+        .map(|sql| {
+            let mut psql = shop.server.client("psql");
+            psql.args(["-X", "-q", "-c", sql])
+                .env("PGDATABASE", SPARE)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null());
+            Killed(psql.spawn().unwrap())
+        })
+        .collect();
+    std::thread::sleep(Duration::from_secs(1));
+    let mut outcomes = Vec::new();
+    for _ in 0..5 {
+        let before = assert_clean(&shop, "in the storm");
+        let output = shop.output(&run_arguments());
+        let days = assert_clean(&shop, &said(&output));
+        outcomes.push(output.status.success());
+        if output.status.success() {
+            assert_restored_is_true(&shop, days.last().unwrap());
+        } else {
+            assert_eq!(days, before);
+            let told = ["did not stay as they are", "stayed locked"];
+            assert!(told.iter().any(|words| said(&output).contains(words)), "{}", said(&output));
+        }
+    }
+    eprintln!("kept in the storm: {outcomes:?}");
+    drop(storms);
+    shop.server.psql("postgres", SESSIONS);
+    shop.run();
+    assert_restored_is_true(&shop, assert_clean(&shop, "after it").last().unwrap());
+}
+
+/// The day's database, restored into a server of its own, is what some transaction left.
+fn assert_restored_is_true(shop: &Shop, day: &str) {
+    let server = support::postgres::Server::start(None);
+    let target = format!("host={} port=5432 user=postgres", server.socket_dir().display());
+    let output =
+        shop.output(&["--quiet", "restore", NAME, day, "--database", SPARE, "--to-server", &target, "--yes"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let shapes = server
+        .psql(SPARE, "SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND oid > 16384");
+    assert_eq!(server.psql(SPARE, TRUE), "t", "{shapes}");
 }
 
 /// As many tables, databases and large objects as an old application has, and bytes that are no text in any encoding.
