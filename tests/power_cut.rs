@@ -185,12 +185,12 @@ impl Ends {
         if world.random.is_even() {
             self.taken_back(world);
         }
-        world.restore(&[&self.day, "--yes"], "is restored already");
+        world.restore(&[&self.day, "--yes"], "");
         world.now().assert_is(&self.then, "the same command again");
     }
 
     fn taken_back(&self, world: &mut World) {
-        world.restore(&["--undo"], "no restore of");
+        world.restore(&["--undo", "--yes"], "no restore of");
         world.now().assert_is(&self.damaged, "taken back");
         world.nothing_left();
     }
@@ -208,7 +208,7 @@ impl Ends {
         world.days_are_whole();
         let phase = world.phase();
         assert!(!was_told || phase.is_none(), "the restore was told to be confirmed: {phase:?}");
-        world.restore(&["--confirm"], "no restore of");
+        world.restore(&["--confirm", "--yes"], "no restore of");
         world.now().assert_is(&self.then, "confirmed");
         world.nothing_left();
     }
