@@ -245,4 +245,14 @@ fn giving_up_a_hold_asks_for_the_name_of_the_repository() {
     assert_eq!(code, 0, "{told}");
     assert!(told.contains("stays paused: start it by hand"), "{told}");
     assert!(!hold.exists());
+    // Its guard goes, too, as soon as it sees that.
+    let is_guard = |process: fs::DirEntry| {
+        let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(&format!("guard\0{}", hold.display()))
+    };
+    let begun = std::time::Instant::now();
+    while fs::read_dir("/proc").unwrap().any(|process| process.is_ok_and(is_guard)) {
+        assert!(begun.elapsed() < harness::SOON, "its guard stays");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }

@@ -118,7 +118,8 @@ pub fn which_day(vault: &Vault, place: &Place, now: Timestamp) -> Result<Failure
     if days.is_empty() {
         return Ok(Failure::new(Kind::NotFound, format!("{name} has no day in {}", vault.path().display())));
     }
-    let mut lines = vec![format!("{name} has {}; the newest are", figures::count(days.len() as u64, "day"))];
+    let newest = if days.len() > 1 { "; the newest are" } else { "" };
+    let mut lines = vec![format!("{name} has {}{newest}:", figures::count(days.len() as u64, "day"))];
     let mut newest_proven = None;
     for (number, day) in days.iter().rev().enumerate() {
         let standing = Standing::of(&vault.proofs(day.name()).unwrap_or_default());

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use crate::cli::figures::{self, Page};
 use crate::journal::RestorePhase;
-use crate::restore::{DatabasePlan, EndPlan, PendingRestore, Plan, ServerPlan, Space, TableChange, TreePlan};
+use crate::restore::{
+    DatabasePlan, EndPlan, HoldPlan, PendingRestore, Plan, ServerPlan, Space, TableChange, TreePlan,
+};
 use crate::vault::Standing;
 
 /// All of it but the warnings.
@@ -24,12 +26,12 @@ pub fn shown(plan: &Plan, now: Timestamp) -> Page {
             "  hold       nothing is paused: the repository has no hold".to_owned()
         }
         Some(hold) if hold.start => {
-            format!("  hold       {} is paused, and started afterwards whatever its state now", hold.adapter)
+            format!("  hold       {} is paused, and started afterwards whatever its state now", held(hold))
         }
         Some(hold) => {
-            format!("  hold       {} is paused, and started afterwards if it runs now", hold.adapter)
+            format!("  hold       {} is paused, and started afterwards if it runs now", held(hold))
         }
-        None => "  hold       none".to_owned(),
+        None => "  hold       nothing is paused".to_owned(),
     });
     if let Some(server) = &plan.server {
         databases(server, &mut page);
@@ -56,6 +58,16 @@ pub fn shown(plan: &Plan, now: Timestamp) -> Page {
         None => "  takes      unknown: no drill has measured as much".to_owned(),
     });
     page
+}
+
+/// What an adapter pauses, for people.
+fn held(hold: &HoldPlan) -> &str {
+    match hold.adapter.as_str() {
+        "command" => "the application (by its command)",
+        "http" => "the application (over HTTP)",
+        "systemd" => "what its units run",
+        adapter => adapter,
+    }
 }
 
 /// What verifies and drills have made of the day.
