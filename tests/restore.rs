@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -183,26 +184,19 @@ fn a_damaged_day_is_not_restored() {
     let kept = Kept::new();
     let damaged = kept.damage();
     let pid = kept.repository.fossology.pid();
+    // Every kind of damage to every kind of thing: tests/restore_damage.rs. Here the repository is a whole one.
     let found = Command::new("find").arg(kept.day_dir()).args(["-type", "f"]).output().unwrap();
     let found = String::from_utf8_lossy(&found.stdout).into_owned();
-    let wanted = |end: &str| PathBuf::from(found.lines().find(|line| line.contains(end)).unwrap());
-    let kinds =
-        ["rest.dump", "/tables/", "globals.sql", "files.jsonl.zst", "trees/configuration/b", "manifest.json"];
-    for path in kinds.map(wanted) {
+    for end in ["rest.dump", "/tables/", "trees/configuration/b"] {
+        let path = PathBuf::from(found.lines().find(|line| line.contains(end)).unwrap());
         let whole = fs::read(&path).unwrap();
         let mut flipped = whole.clone();
         let middle = flipped.len() / 2;
         flipped[middle] ^= 1;
         in_place(&path, &flipped);
-        let output = kept.restore(&[&kept.day, "--yes"]);
-        assert!(!output.status.success(), "{}: {}", path.display(), said(&output));
+        kept.refused(&[&kept.day, "--yes"], 12, "is damaged, and nothing was changed");
         in_place(&path, &whole);
     }
-    let path = wanted("rest.dump");
-    let whole = fs::read(&path).unwrap();
-    in_place(&path, &whole[..whole.len() - 1]);
-    kept.refused(&[&kept.day, "--yes"], 1, "cannot be restored, and nothing was changed");
-    in_place(&path, &whole);
     kept.now().assert_is(&damaged, "after all of it");
     kept.assert_nothing_left();
     assert_eq!(kept.repository.fossology.pid(), pid, "it was never paused");
@@ -247,6 +241,61 @@ fn elsewhere_the_repository_is_not_touched() {
     assert_eq!(fs::read_to_string(part.join("configuration/b")).unwrap(), "content");
     assert!(!part.join("configuration/link").exists());
     kept.refused(&[&kept.day, "--to", &directory, "--database", "shop", "--yes"], 2, "--to-server");
+    kept.assert_nothing_left();
+}
+
+#[test]
+fn what_a_killed_restore_left_on_another_server_is_swept_by_the_next() {
+    let kept = Kept::new();
+    let [other, third] = [Server::start(None), Server::start(None)];
+    let conninfo =
+        |server: &Server| format!("host={} port=5432 user=postgres", server.socket_dir().display());
+    let [to_other, to_third] = [&other, &third].map(conninfo);
+    let state = kept.repository.path("state").join(NAME);
+    let records = || {
+        let names =
+            fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("restore-to-")).collect::<Vec<_>>()
+    };
+    let left = |server: &Server| {
+        server.psql(
+            "postgres",
+            "SELECT string_agg(datname, ',' ORDER BY 1) FROM pg_database WHERE datname LIKE 'daykeep%'",
+        )
+    };
+    let mut killed_in_the_midst = 0;
+    for wait in [0, 60, 200, 500] {
+        let order = [kept.day.as_str(), "--to-server", &to_other, "--yes"];
+        let jobs = kept.repository.journal_file();
+        let mut restore = kept.repository.start(&mut kept.command(&order));
+        kept.repository.until("databases are being loaded", || {
+            let is_loading = steps(&kept).iter().any(|seen| seen == "load");
+            kept.repository.journal_file() != jobs && is_loading && !left(&other).is_empty()
+        });
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        restore.kill().unwrap();
+        restore.wait().unwrap();
+        if left(&other).is_empty() {
+            break;
+        }
+        killed_in_the_midst += 1;
+        // Another server is another matter.
+        if wait == 0 {
+            kept.must(&[&kept.day, "--to-server", &to_third, "--yes"]);
+            assert!(!left(&other).is_empty() && !records().is_empty());
+        }
+    }
+    assert!(killed_in_the_midst >= 1, "every kill came too late");
+    // Somebody else's database with such a name stays.
+    other.psql("postgres", "CREATE DATABASE daykeep_new_999_1");
+    let databases = "SELECT count(*) FROM pg_database WHERE datname IN ('shop', 'fossology')";
+    if other.psql("postgres", databases) == "0" {
+        let told = kept.must(&[&kept.day, "--to-server", &to_other, "--yes"]);
+        assert!(told.contains("is removed"), "{told}");
+    }
+    assert_eq!(left(&other), "daykeep_new_999_1");
+    assert_eq!(other.psql("shop", "SELECT count(*) FROM app.item"), "500");
+    assert_eq!(other.psql("postgres", "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'keeper'"), "t");
     kept.assert_nothing_left();
 }
 
@@ -408,9 +457,117 @@ fn one_table_comes_back_alone() {
     kept.must(&["--confirm"]);
     kept.now().assert_is(&kept.then, "both tables");
     kept.assert_nothing_left();
-    kept.refused(
-        &[&kept.day, "--table", "shop.app.nope", "--yes"],
+    kept.refused(&[&kept.day, "--table", "shop.app.nope", "--yes"], 10, "has no table");
+}
+
+#[test]
+fn rows_in_the_way_of_a_table_are_foreseen() {
+    let kept = Kept::new();
+    let server = &kept.repository.fossology.server;
+    server.psql("shop", "INSERT INTO app.item VALUES (900, 'new', 1); INSERT INTO app.sale VALUES (900), (900); DELETE FROM app.item WHERE id = 400");
+    let damaged = kept.now();
+    let plan = kept.must(&[&kept.day, "--table", "shop.app.item", "--plan"]);
+    assert!(plan.contains("app.sale sale_item_fkey"), "{plan}");
+    let told = kept.refused(
+        &[&kept.day, "--table", "shop.app.item", "--yes"],
         1,
         "cannot be restored, and nothing was changed",
     );
+    for words in [
+        "the foreign key app.sale sale_item_fkey would not hold: 2 rows of app.sale refer to what app.item would lack, for example item = 900",
+        "restore app.sale with it",
+    ] {
+        assert!(told.contains(words), "no {words:?} in {told}");
+    }
+    assert!(!steps(&kept).contains(&"switch".to_owned()), "{:?}", steps(&kept));
+    kept.now().assert_is(&damaged, "after it was refused");
+    assert!(kept.repository.fossology.pid().is_some(), "the scheduler runs");
+    kept.assert_nothing_left();
+
+    // As it was advised.
+    let both = [kept.day.as_str(), "--table", "shop.app.sale", "--table", "shop.app.item", "--yes"];
+    kept.must(&both);
+    kept.now().assert_is(&kept.then, "both tables");
+    kept.must(&["--undo"]);
+    kept.now().assert_is(&damaged, "after --undo");
+    kept.assert_nothing_left();
+}
+
+/// The day's rows need a number that the sequence cannot give any more: that is met in the switch, when everything else is ready.
+fn refuse_in_the_switch(kept: &Kept) -> State {
+    let server = &kept.repository.fossology.server;
+    server.psql(
+        "shop",
+        "DELETE FROM app.sale; DELETE FROM app.item WHERE id > 300; ALTER SEQUENCE app.item_id_seq MAXVALUE 400 RESTART WITH 301",
+    );
+    kept.now()
+}
+
+#[test]
+fn what_the_switch_refuses_is_taken_back_at_once() {
+    let kept = Kept::new();
+    let server = &kept.repository.fossology.server;
+    server.psql(DATABASE, "CREATE TABLE intruder (a int)");
+    let damaged = refuse_in_the_switch(&kept);
+    // A database, which is renamed before the table is refused, and files.
+    let day = kept.day.as_str();
+    let all = [day, "--table", "shop.app.item", "--database", DATABASE, "--tree", "configuration", "--yes"];
+    let told = kept.refused(&all, 1, "is out of bounds for sequence");
+    assert!(told.contains("what was there before is in its place, and nothing else is"), "{told}");
+    assert!(steps(&kept).contains(&"switch".to_owned()), "{:?}", steps(&kept));
+    kept.now().assert_is(&damaged, "after it was refused");
+    assert!(kept.repository.fossology.pid().is_some(), "the scheduler runs");
+    kept.assert_nothing_left();
+    kept.repository.run();
+
+    // The renaming itself: a name is taken between the look and the switch.
+    let jobs = kept.repository.journal_file();
+    let mut restore = kept.repository.start(&mut kept.command(&[
+        day,
+        "--database",
+        DATABASE,
+        "--yes",
+        "--accept-failed-check",
+    ]));
+    kept.repository.until("it loads", || {
+        kept.repository.journal_file() != jobs && steps(&kept).iter().any(|seen| seen == "load")
+    });
+    let job = kept.repository.journal_file().unwrap();
+    let taken = format!("daykeep_old_{}_1", job.file_stem().unwrap().to_str().unwrap());
+    server.psql("postgres", &format!("CREATE DATABASE {taken}"));
+    assert_eq!(restore.wait().unwrap().code(), Some(1), "{}", kept.repository.surroundings());
+    server.psql("postgres", &format!("DROP DATABASE {taken}"));
+    let log = fs::read_to_string(kept.repository.path("run.log")).unwrap();
+    assert!(log.contains("already exists") && log.contains("is in its place, and nothing else is"), "{log}");
+    kept.now().assert_is(&damaged, "after that");
+    kept.assert_nothing_left();
+    kept.repository.assert_dispatching();
+}
+
+#[test]
+fn killed_while_it_takes_itself_back_it_is_taken_back_by_undo() {
+    let kept = Kept::new();
+    let damaged = refuse_in_the_switch(&kept);
+    let record = kept.repository.path("state").join(NAME).join("restore.json");
+    let mut in_the_midst = 0;
+    for wait in [0, 10, 40, 90, 160, 300] {
+        let order = [kept.day.as_str(), "--table", "shop.app.item", "--database", DATABASE, "--yes"];
+        let restore = RefCell::new(kept.repository.start(&mut kept.command(&order)));
+        let has_ended = || restore.borrow_mut().try_wait().unwrap().is_some();
+        let is_going_back = || fs::read_to_string(&record).is_ok_and(|text| text.contains("\"undoing\""));
+        kept.repository.until("it takes itself back", || is_going_back() || has_ended());
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        restore.borrow_mut().kill().unwrap();
+        restore.borrow_mut().wait().unwrap();
+        if record.exists() {
+            in_the_midst += 1;
+            kept.refused(&order, 1, "is not taken back to the end");
+            kept.must(&["--undo"]);
+        }
+        kept.repository.wait_until_released();
+        kept.now().assert_is(&damaged, "after the kill");
+        kept.repository.wait_until_alone();
+        kept.assert_nothing_left();
+    }
+    assert!(in_the_midst >= 2, "only {in_the_midst} kills came in time");
 }

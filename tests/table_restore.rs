@@ -6,7 +6,10 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use daykeep::database::restore::{State, TableSurvey, TableSwap, TableWish, survey_table};
+use daykeep::database::restore::{
+    RestoreError, State, TableSurvey, TableSwap, TableWish, TableWork, prepare_tables, put_tables_back,
+    survey_table,
+};
 use daykeep::manifest::Manifest;
 use support::cut::{Cut, Last};
 use support::picture::{assert_same, context, dump, picture};
@@ -104,6 +107,17 @@ async fn looked(wish: &TableWish<'_>) -> (TableSurvey, TableSwap) {
     (found, serde_json::from_str(&serde_json::to_string(&swap).unwrap()).unwrap())
 }
 
+async fn forward(wish: &TableWish<'_>, survey: &TableSurvey, swap: &TableSwap) -> Result<(), RestoreError> {
+    match prepare_tables(&[TableWork { swap, wish, survey }], &context()).await? {
+        Some(ready) => ready.commit().await,
+        None => Ok(()),
+    }
+}
+
+async fn back(wish: &TableWish<'_>, swap: &TableSwap) -> Result<(), RestoreError> {
+    put_tables_back(std::slice::from_ref(swap), &wish.server, &context()).await
+}
+
 #[test]
 fn rows_are_replaced_and_put_back() {
     let world = World::new();
@@ -120,12 +134,12 @@ fn rows_are_replaced_and_put_back() {
             let wish = world.wish(&day, table);
             let (found, swap) = looked(&wish).await;
             assert_eq!(swap.state(&wish.server).await.unwrap(), State::Before);
-            swap.forward(&wish, &found, &context()).await.unwrap();
-            swap.forward(&wish, &found, &context()).await.unwrap();
+            forward(&wish, &found, &swap).await.unwrap();
+            forward(&wish, &found, &swap).await.unwrap();
             assert_eq!(swap.state(&wish.server).await.unwrap(), State::After);
             assert_ne!(picture(&world.server).all, before.all, "{table}");
-            swap.back(&wish.server, &context()).await.unwrap();
-            swap.back(&wish.server, &context()).await.unwrap();
+            back(&wish, &swap).await.unwrap();
+            back(&wish, &swap).await.unwrap();
             assert_eq!(swap.state(&wish.server).await.unwrap(), State::Before);
             assert_same("put back", &picture(&world.server), &before);
         }
@@ -133,7 +147,7 @@ fn rows_are_replaced_and_put_back() {
         for table in ["account", "entry", "nothing", "part_1", ODD] {
             let wish = world.wish(&day, table);
             let (found, swap) = looked(&wish).await;
-            swap.forward(&wish, &found, &context()).await.unwrap();
+            forward(&wish, &found, &swap).await.unwrap();
             swap.drop_old(&wish.server).await.unwrap();
             swap.drop_old(&wish.server).await.unwrap();
         }
@@ -154,12 +168,12 @@ fn a_table_that_is_missing_is_made_with_all_that_belongs_to_it() {
             let wish = world.wish(&day, table);
             let (found, swap) = looked(&wish).await;
             assert_eq!((found.live_rows, swap.created), (None, true));
-            swap.forward(&wish, &found, &context()).await.unwrap();
-            swap.back(&wish.server, &context()).await.unwrap();
+            forward(&wish, &found, &swap).await.unwrap();
+            back(&wish, &swap).await.unwrap();
             assert_same("dropped again", &picture(&world.server), &before);
             assert_eq!(world.schema(), schema_before);
             let (found, swap) = looked(&wish).await;
-            swap.forward(&wish, &found, &context()).await.unwrap();
+            forward(&wish, &found, &swap).await.unwrap();
             swap.drop_old(&wish.server).await.unwrap();
         }
     });
@@ -191,8 +205,8 @@ fn what_cannot_be_one_table_is_refused() {
     refused(
         "part",
         "",
-        "the rows of \"public\".\"part\" are not in the day by themselves (it is not there, is a partitioned table or a view, or belongs \
-         to an extension): restore database \"shop\"",
+        "the rows of \"public\".\"part\" are not in the day by themselves (it is a partitioned table or a view, or belongs to an extension): \
+         restore database \"shop\"",
     );
     refused(
         "log",
@@ -226,28 +240,27 @@ fn a_broken_reference_or_another_type_changes_nothing() {
         run(async {
             let wish = world.wish(&day, table);
             let (found, swap) = looked(&wish).await;
-            let error = swap.forward(&wish, &found, &context()).await.unwrap_err().to_string();
+            let error = forward(&wish, &found, &swap).await.unwrap_err().to_string();
             assert_eq!(error, why);
             assert_eq!(swap.state(&wish.server).await.unwrap(), State::Before);
         });
         assert_same("refused", &picture(&world.server), &before);
     };
-    let broken = |table: &str, key: &str| {
-        format!(
-            "with these rows of \"public\".\"{table}\", the foreign key {key} would not hold: restore the other table too, or the whole database"
-        )
-    };
     // A row that the day does not have is referred to.
     failed(
         "account",
-        "INSERT INTO account (id, name) VALUES (900, 'new'); INSERT INTO entry (account) VALUES (900)",
-        &broken("account", "public.entry entry_account_fkey"),
+        "INSERT INTO account (id, name) VALUES (900, 'new'), (901, 'new'); INSERT INTO entry (account) VALUES (901), (900)",
+        "with the rows of the day the foreign key public.entry entry_account_fkey would not hold: 2 rows of public.entry refer to what \
+         public.account would lack, for example account = 900; restore public.entry with it (`--table`), or the whole database \
+         (`--database`), or put the day elsewhere (`--to-server`)",
     );
     // A row of the day refers to one that is gone.
     failed(
         "entry",
-        "DELETE FROM account WHERE id IN (5, 900)",
-        &broken("entry", "public.entry entry_account_fkey"),
+        "DELETE FROM account WHERE id IN (5, 900, 901)",
+        "with the rows of the day the foreign key public.entry entry_account_fkey would not hold: 6 rows of public.entry refer to what \
+         public.account would lack, for example account = 5; restore public.account with it (`--table`), or the whole database \
+         (`--database`), or put the day elsewhere (`--to-server`)",
     );
     // A partition's rows are referred to through its root.
     failed(
@@ -283,15 +296,15 @@ fn cut_off_at_any_statement_it_has_happened_or_not() {
             loop {
                 let (found, swap) = looked(&wish).await;
                 if way == "back" {
-                    swap.forward(&wish, &found, &context()).await.unwrap();
+                    forward(&wish, &found, &swap).await.unwrap();
                 }
                 let last = if statements % 2 == 0 { Last::Done } else { Last::Lost };
                 let cut = Cut::before(&world.server, statements, last);
                 let far = TableWish { server: cut.config(&world.server), ..wish.clone() };
                 let outcome = if way == "forward" {
-                    swap.forward(&far, &found, &context()).await
+                    forward(&far, &found, &swap).await
                 } else {
-                    swap.back(&far.server, &context()).await
+                    back(&far, &swap).await
                 };
                 assert_eq!(outcome.is_err(), cut.has_cut(), "{way} {statements}");
                 // The server may still be at the last statement.
@@ -301,9 +314,9 @@ fn cut_off_at_any_statement_it_has_happened_or_not() {
                     State::After => "3000|0",
                 };
                 assert_eq!(world.shop(changed), expected, "{way} {statements} {last:?}");
-                swap.forward(&wish, &found, &context()).await.unwrap();
+                forward(&wish, &found, &swap).await.unwrap();
                 assert_eq!(world.shop(changed), "3000|0");
-                swap.back(&wish.server, &context()).await.unwrap();
+                back(&wish, &swap).await.unwrap();
                 assert_eq!(world.shop(changed), "3000|3000");
                 if !cut.has_cut() {
                     break;
@@ -313,4 +326,82 @@ fn cut_off_at_any_statement_it_has_happened_or_not() {
             assert!(statements > 6, "{way}: only {statements} statements");
         }
     });
+}
+
+/// The child comes before the parent by its name, and each needs the day's rows of the other.
+const FAMILY: &str = r"
+    CREATE TABLE parent (a int, b text, best int, PRIMARY KEY (a, b));
+    CREATE TABLE child (id int PRIMARY KEY, a int, b text, FOREIGN KEY (a, b) REFERENCES parent);
+    INSERT INTO parent SELECT g, 'p' || g FROM generate_series(1, 50) g;
+    INSERT INTO child SELECT g, g, 'p' || g FROM generate_series(1, 50) g;
+    ALTER TABLE parent ADD FOREIGN KEY (best) REFERENCES child;
+    COMMENT ON CONSTRAINT parent_best_fkey ON parent IS 'both ways';
+    UPDATE parent SET best = a;
+";
+
+#[test]
+fn tables_that_need_each_other_change_places_together() {
+    let server = Server::start(None);
+    server.psql("postgres", "CREATE DATABASE shop");
+    server.psql("shop", FAMILY);
+    let vault = tempfile::tempdir().unwrap();
+    let manifest = dump(&server, vault.path(), "day", None);
+    let world = World { server, vault, manifest };
+    let (day, source, schema) = (world.day(), picture(&world.server), world.schema());
+    let wishes = || {
+        let wish = |table: &str, tag| TableWish { tag, ..world.wish(&day, table) };
+        [wish("child", 7), wish("parent", 8)]
+    };
+    for change in [
+        "UPDATE parent SET best = NULL; DELETE FROM child; DELETE FROM parent; INSERT INTO parent VALUES (99, 'new'); \
+         INSERT INTO child VALUES (99, 99, 'new'); UPDATE parent SET best = 99",
+        "DROP TABLE child, parent",
+    ] {
+        world.shop(change);
+        let (before, schema_before) = (picture(&world.server), world.schema());
+        run(async {
+            let wishes = wishes();
+            let mut looked_at = Vec::new();
+            for wish in &wishes {
+                looked_at.push(looked(wish).await);
+            }
+            let (surveys, swaps): (Vec<_>, Vec<_>) = looked_at.into_iter().unzip();
+            let works: Vec<_> = wishes
+                .iter()
+                .zip(&surveys)
+                .zip(&swaps)
+                .map(|((wish, survey), swap)| TableWork { swap, wish, survey })
+                .collect();
+            // Made ready and dropped, nothing has happened.
+            drop(prepare_tables(&works, &context()).await.unwrap().expect("something is to be done"));
+            world.shop("SELECT pg_sleep(0.2)");
+            assert_same("dropped before the COMMIT", &picture(&world.server), &before);
+            // One of them alone is refused, or cannot be made.
+            let alone = prepare_tables(&works[..1], &context()).await.map(drop).unwrap_err().to_string();
+            let words = if change.starts_with("DROP") {
+                "does not exist"
+            } else {
+                "(a, b) = (1, p1); restore public.parent with it"
+            };
+            assert!(alone.contains(words), "{alone}");
+            prepare_tables(&works, &context()).await.unwrap().unwrap().commit().await.unwrap();
+            assert!(prepare_tables(&works, &context()).await.unwrap().is_none(), "it is done");
+            for _ in 0..2 {
+                put_tables_back(&swaps, &world.server.config(), &context()).await.unwrap();
+            }
+            assert_same("put back", &picture(&world.server), &before);
+            assert_eq!(world.schema(), schema_before);
+            prepare_tables(&works, &context()).await.unwrap().unwrap().commit().await.unwrap();
+            for swap in &swaps {
+                swap.drop_old(&world.server.config()).await.unwrap();
+            }
+        });
+        let sorted = |text: &str| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&picture(&world.server).all), sorted(&source.all));
+        assert_eq!(sorted(&world.schema()), sorted(&schema));
+    }
 }

@@ -30,6 +30,7 @@ impl From<vault::Error> for Failure {
             vault::Error::NoSuchDay { .. } => {
                 Self::of(Kind::NotFound, &error).hint("`daykeep list` shows the days there are")
             }
+            vault::Error::Quarantined { .. } => Self::of(Kind::Damaged, &error),
             vault::Error::Locked { .. } => Self::of(Kind::Locked, &error)
                 .hint("it is free again when that process ends; `daykeep status` shows what it does"),
             _ => Self::of(Kind::Failed, &error),
@@ -162,7 +163,7 @@ impl From<restore::Error> for Failure {
                 Self::of(Kind::NotFound, &error)
             }
             restore::Error::Senseless { .. } => Self::of(Kind::Usage, &error),
-            restore::Error::Damaged { .. } => Self::of(Kind::Damaged, &error),
+            _ if error.is_damage() => Self::of(Kind::Damaged, &error),
             restore::Error::Locked { .. } | restore::Error::VaultLocked { .. } => {
                 Self::of(Kind::Locked, &error)
                     .hint("it is free again when that process ends; `daykeep status` shows what it does")

@@ -214,8 +214,8 @@ async fn look_over(
         databases: verify::Chosen::none(),
         trees,
         tree_content: false,
-        sample: None,
         bin_dir: request.bin_dir.clone(),
+        ..verify::Choice::default()
     };
     let report = verify::day(day, &choice, context).await.map_err(Error::Verify)?;
     outcome.tell_damages(&report);

@@ -87,10 +87,8 @@ fn with_cause(error: &restore::Error) -> String {
 async fn read(request: &Request, day: &Day, outcome: &mut Outcome, context: &Context) -> Result<(), Error> {
     let choice = verify::Choice {
         databases: verify::Chosen::none(),
-        trees: verify::Chosen::All,
-        tree_content: true,
-        sample: None,
         bin_dir: request.bin_dir.clone(),
+        ..verify::Choice::default()
     };
     let report = verify::day(day, &choice, context).await.map_err(Error::Verify)?;
     outcome.files += report.files;

@@ -135,6 +135,18 @@ pub enum Error {
     },
 }
 
+/// Classes of SQLSTATE: the connection broke, an operator or a crash ended it.
+const ENDED: [&str; 4] = ["08", "57P01", "57P02", "57P03"];
+
+impl Error {
+    /// Whether the server answered no to a statement, on a connection that went on: what the statement had begun has ended.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        let Self::Statement { code: Some(code), .. } = self else { return false };
+        !ENDED.iter().any(|ended| code.starts_with(ended))
+    }
+}
+
 /// `undefined_table`, `admin_shutdown`, `crash_shutdown`
 const GONE: [&str; 3] = ["42P01", "57P01", "57P02"];
 

@@ -1,7 +1,7 @@
 //! What is put beside what is there: databases under other names, files in directories of their own. Nothing that is there
 //! changes but that roles and tablespaces which were missing are made, of no use to anybody.
 
-use crate::database::restore::{self as rows, Made, Swap, Wish};
+use crate::database::restore::{self as rows, Made, ReadyTables, Swap, Wish};
 use crate::event::{Context, Notices as _, Phase};
 use crate::journal::RestorePhase;
 use crate::restore::look::Found;
@@ -11,29 +11,50 @@ use crate::restore::still::Stillness;
 use crate::restore::{Error, Request, look, tables, trees};
 use crate::vault::Day;
 
-/// Loads the databases and stages the files. The record knows of each before it is made.
-pub(super) async fn put(
+/// Loads the databases, stages the files, and makes the single tables ready, which are locked from then on. The record knows of each before
+/// it is made.
+async fn put(
     request: &Request,
     day: &Day,
     found: &Found,
     durable: &Durable,
     job: &mut Job,
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<Vec<ReadyTables>, Error> {
     durable.advance(RestorePhase::Loading)?;
     if let Some(survey) = &found.survey {
         job.may_stop_before(Phase::Load)?;
         let wish = look::wish(request, day, &found.chosen, durable.tag());
         load(&wish, survey, durable, context).await?;
     }
-    if !found.tables.is_empty() {
-        tables::record(request, &found.tables, durable)?;
-    }
     if !found.pieces.is_empty() {
         job.may_stop_before(Phase::Stage)?;
         trees::stage(request, &found.pieces, durable, context).await?;
     }
-    durable.advance(RestorePhase::Staged)
+    let mut ready = Vec::new();
+    if !found.tables.is_empty() {
+        job.may_stop_before(Phase::Load)?;
+        tables::record(request, &found.tables, durable)?;
+        ready = tables::prepare(request, day, &found.tables, context).await?;
+    }
+    durable.advance(RestorePhase::Staged)?;
+    Ok(ready)
+}
+
+/// The same; then the repository stays held whoever dies, and the record says that the switch begins.
+pub(super) async fn put_and_keep(
+    request: &Request,
+    day: &Day,
+    found: &Found,
+    durable: &Durable,
+    still: &mut Stillness,
+    job: &mut Job,
+    context: &Context,
+) -> Result<Vec<ReadyTables>, Error> {
+    let ready = put(request, day, found, durable, job, context).await?;
+    still.keep(&durable.head()).await?;
+    durable.advance(RestorePhase::Switching)?;
+    Ok(ready)
 }
 
 async fn load(

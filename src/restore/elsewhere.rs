@@ -1,13 +1,14 @@
 //! A restore to another place: trees to a directory, databases to a server, neither of which has them. Nothing is held, and the repository is
 //! not touched.
 //!
-//! Killed, it leaves what it made beside the place: directories that the next restore to it takes away, and databases whose names begin
-//! with `daykeep_new_`. Nothing of it has the name of a tree or of a database before it is complete.
+//! Killed, it leaves what it made beside the place: directories, and databases whose names begin with `daykeep_new_`. The next restore to
+//! that place takes both away. Nothing of it has the name of a tree or of a database before it is complete.
 
 use std::path::{Path, PathBuf};
 
 use crate::database::restore::{self as rows, Beside, Made, Survey, Swap, Wish};
 use crate::event::{Context, Phase};
+use crate::restore::abroad::{self, Abroad};
 use crate::restore::look::{self, Found};
 use crate::restore::steps::{Job, blocking, uncancelled};
 use crate::restore::{Consent, Error, Outcome, Request, Restored, Target, outcome, tables, trees};
@@ -26,6 +27,9 @@ pub(super) async fn restore(
     let _pin = day.pin()?;
 
     job.may_stop_before(Phase::Preflight)?;
+    if let Target::Elsewhere { server: Some(server), .. } = &request.target {
+        abroad::sweep(&request.state_dir, &request.repository.name, server, context).await?;
+    }
     let found = look::around(request, &day, None, job.id(), context).await?;
     if !outcome::agreed(consent.ask(found.possible()?), context).await? {
         return Ok(Outcome::Declined { job: job.id() });
@@ -38,10 +42,12 @@ pub(super) async fn restore(
     if let Some(survey) = &found.survey {
         job.may_stop_before(Phase::Load)?;
         let wish = look::wish(request, &day, &found.chosen, job.id());
-        databases(&wish, survey, context).await?;
+        databases(request, &wish, survey, context).await?;
+    }
+    for ready in tables::prepare(request, &day, &found.tables, context).await? {
+        ready.commit().await?;
     }
     for swap in &found.tables {
-        tables::replace(request, &day, swap, context).await?;
         // There was none: what is kept of it is empty.
         swap.drop_old(&look::server(request)).await?;
     }
@@ -65,32 +71,31 @@ pub(super) async fn restore(
 }
 
 /// Loads them under other names, and gives all of them theirs at once. What fails is removed.
-async fn databases(wish: &Wish<'_>, survey: &Survey, context: &Context) -> Result<(), Error> {
-    let made = std::sync::Mutex::new(Beside { tag: wish.tag, ..Beside::default() });
-    let record = |told: &Made| {
-        let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match told {
-            Made::Roles(names) => made.roles.extend(names.iter().cloned()),
-            Made::Tablespaces(names) => made.tablespaces.extend(names.iter().cloned()),
-            Made::Database(_) => {}
-        }
-        Ok(())
-    };
+async fn databases(
+    request: &Request,
+    wish: &Wish<'_>,
+    survey: &Survey,
+    context: &Context,
+) -> Result<(), Error> {
+    let server = wish.target.server();
+    let abroad = Abroad::begin(&request.state_dir, &request.repository.name, wish.tag, server).await?;
+    let record = |told: &Made| abroad.add(told).map_err(Into::into);
     let loaded = rows::load(wish, survey, &[], &record, context).await;
-    let made = made.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let swapped = async {
-        let swap =
-            Swap::plan(wish, survey, &loaded?, made.roles.clone(), made.tablespaces.clone(), context).await?;
+        let Beside { roles, tablespaces, .. } = abroad.beside();
+        let swap = Swap::plan(wish, survey, &loaded?, roles, tablespaces, context).await?;
         let calm = uncancelled(context);
-        swap.forward(wish.target.server(), &calm).await?;
+        abroad.swap(&swap)?;
+        swap.forward(server, &calm).await?;
         // What a new server has of itself, an empty `postgres`, was all that could be replaced.
-        Ok(swap.drop_old(wish.target.server(), &calm).await?)
+        Ok(swap.drop_old(server, &calm).await?)
     };
     let swapped: Result<(), Error> = swapped.await;
-    let Err(error) = swapped else { return Ok(()) };
-    match made.discard(wish.target.server(), &uncancelled(context)).await {
+    let Err(error) = swapped else { return abroad.end() };
+    let cleared = abroad.clear(server, &uncancelled(context)).await;
+    match cleared.and_then(|()| abroad.end()) {
         Ok(()) => Err(error),
-        Err(left) => Err(Error::NotDiscarded { error: Box::new(error), discard: Box::new(left.into()) }),
+        Err(left) => Err(Error::NotDiscarded { error: Box::new(error), discard: Box::new(left) }),
     }
 }
 

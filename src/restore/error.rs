@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use crate::database::restore::RestoreError as DatabaseError;
 use crate::journal::{End, PendingRestore};
+use crate::restore::Request;
 use crate::tree::restore as files;
+use crate::vault::Day;
 use crate::{crosscheck, database, fs, hold, journal, reunpack, tree, vault, verify};
 
-/// A restore failed. Unless it is [`Error::HalfWay`] or [`Error::CheckFailed`], nothing that was there has changed, or everything has.
+/// A restore failed. Unless it is [`Error::HalfWay`], [`Error::NotTakenBack`] or [`Error::CheckFailed`], nothing that was there has changed, or everything has.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another restore of this repository is going on.
@@ -98,6 +100,24 @@ pub enum Error {
         /// How it is ended.
         pending: Box<PendingRestore>,
     },
+    /// The switch was refused, and has been taken back.
+    #[error("{source}; what was there before is in its place, and nothing else is")]
+    TakenBack {
+        /// What was refused.
+        source: Box<Error>,
+    },
+    /// The switch was refused, and could not be taken back.
+    #[error(
+        "{error}; and then what was there before could not be put back: {back}; the repository stays held: {pending}"
+    )]
+    NotTakenBack {
+        /// What was refused.
+        error: Box<Error>,
+        /// What failed then.
+        back: Box<Error>,
+        /// How it is ended.
+        pending: Box<PendingRestore>,
+    },
     /// It failed, and what had been put beside could not be removed.
     #[error("{error}; and then what had been put beside could not be removed: {discard}")]
     NotDiscarded {
@@ -178,6 +198,42 @@ pub(super) fn sentence_of(error: &dyn std::error::Error) -> String {
     text
 }
 
+fn is_damaged_row(error: &DatabaseError) -> bool {
+    matches!(
+        error,
+        DatabaseError::Damaged { .. }
+            | DatabaseError::DamagedRows { .. }
+            | DatabaseError::Count { .. }
+            | DatabaseError::Records(_)
+    )
+}
+
+fn is_damaged_file(error: &files::Error) -> bool {
+    matches!(
+        error,
+        files::Error::Damaged { .. }
+            | files::Error::BadRecord { .. }
+            | files::Error::NoTree { .. }
+            | files::Error::Records(_)
+    )
+}
+
+/// Whether looking at the databases failed because of what the day holds, and not because of this machine.
+pub(super) fn is_damage_of_rows(error: &DatabaseError, day: &Day) -> bool {
+    is_damaged_row(error) || matches!(error, DatabaseError::File(error) if error.path.starts_with(day.path()))
+}
+
+/// The same of a tree.
+pub(super) fn is_damage_of_files(error: &files::Error, day: &Day) -> bool {
+    is_damaged_file(error) || matches!(error, files::Error::File(error) if error.path.starts_with(day.path()))
+}
+
+/// A damage that was met before the day was verified.
+pub(super) fn damaged(request: &Request, day: &Day, error: &dyn std::error::Error) -> Error {
+    let (day, problems) = (day.name().to_owned(), vec![sentence_of(error)]);
+    Error::Damaged { verify: request.verify_command(&day), day, total: 1, problems }
+}
+
 /// One a line, so that each can be read.
 fn listed(problems: &[String]) -> String {
     problems.iter().fold(String::new(), |listed, problem| listed + "\n- " + problem)
@@ -190,6 +246,29 @@ impl Error {
             Self::Hold(busy @ hold::Error::Busy { .. }) => End::Skipped { reason: busy.to_string() },
             Self::Cancelled => End::Cancelled,
             _ => End::Failed { error: self.to_string(), detail: self.causes() },
+        }
+    }
+
+    /// Whether what was begun was refused, and has ended: it would be refused again.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused { .. } => true,
+            Self::Databases(error) => error.is_refusal(),
+            _ => false,
+        }
+    }
+
+    /// Whether what the day holds is not what it was.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Databases(error) => is_damaged_row(error),
+            Self::Files(error) => is_damaged_file(error),
+            Self::TakenBack { source: error }
+            | Self::NotDiscarded { error, .. }
+            | Self::NotReleased { error, .. } => error.is_damage(),
+            _ => false,
         }
     }
 

@@ -1,17 +1,19 @@
 //! Looking at everything that a restore needs, before anything is changed: the plan, and all that stands in its way.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
 use crate::config::Server;
 use crate::database::restore::{self as rows, Action, Wish};
 use crate::event::{Context, Notices as _};
 use crate::journal::{PendingRestore, RestorePhase};
-use crate::restore::error::sentence_of;
+use crate::restore::error::{damaged, is_damage_of_rows, sentence_of};
 use crate::restore::expected::{Work, expected, newest_drill};
 use crate::restore::tables;
 use crate::restore::trees::{self, Piece};
 use crate::restore::{
-    Chosen, DatabasePlan, Error, HoldPlan, Plan, Request, ServerPlan, Space, Target, known,
+    Chosen, DatabasePlan, Error, HoldPlan, Plan, Request, ServerPlan, Space, TableName, Target, known,
 };
 use crate::vault::Day;
 use crate::verify::{self, Damage, Fault, Part};
@@ -52,6 +54,7 @@ pub(super) async fn around(
     context: &Context,
 ) -> Result<Found, Error> {
     let chosen = chosen(request, day)?;
+    lists(day, &chosen, request, context).await?;
     let mut found = Found {
         plan: empty_plan(request, day, begun, context.clock.now())?,
         chosen,
@@ -73,6 +76,7 @@ pub(super) async fn around(
     if found.chosen.touches_trees() {
         look_at_trees(&mut found, request, day, context).await?;
     }
+    found.plan.warnings.extend(newer_in_doubt(request, day, context)?);
     let stays = stays(&found.chosen, request, day);
     found.plan.stays.extend(stays);
     found.plan.expected = forecast(request, day, &found)?;
@@ -148,6 +152,18 @@ fn empty_plan(
     })
 }
 
+/// Newer days that are passed over: whoever says `latest` means them.
+fn newer_in_doubt(request: &Request, day: &Day, context: &Context) -> Result<Vec<String>, Error> {
+    if request.day == day.name() {
+        return Ok(Vec::new());
+    }
+    let days = request.vault.days(context.clock.now())?;
+    let newer = days.quarantined.into_iter().filter(|doubt| doubt.name.as_str() > day.name());
+    let newer =
+        newer.filter(|doubt| !doubt.future && doubt.name.starts_with(|first: char| first.is_ascii_digit()));
+    Ok(newer.map(|doubt| format!("the newer day {} is not used: {}", doubt.name, doubt.reason)).collect())
+}
+
 /// Where the databases go.
 pub(super) fn server(request: &Request) -> Server {
     match &request.target {
@@ -212,6 +228,7 @@ async fn look_at_server(
     let survey = match rows::survey(&wish, context).await {
         Ok(survey) => survey,
         Err(rows::RestoreError::Cancelled) => return Err(Error::Cancelled),
+        Err(error) if is_damage_of_rows(&error, day) => return Err(damaged(request, day, &error)),
         // What ends the looking at the server is told with what is wrong elsewhere.
         Err(error) => {
             found.problems.push(sentence_of(&error));
@@ -286,7 +303,7 @@ async fn look_at_trees(
         _ => {
             let (pieces, problems) = trees::pieces(request, &found.chosen, day);
             found.problems.extend(problems);
-            let seen = trees::look(request, &pieces, context).await?;
+            let seen = trees::look(request, &pieces, day, context).await?;
             found.pieces = pieces;
             seen
         }
@@ -349,23 +366,44 @@ pub(super) async fn into(
     request: &Request,
     context: &Context,
 ) -> Result<(), Error> {
-    let databases = chosen.databases.iter().chain(chosen.tables.iter().map(|table| &table.database));
-    let choice = verify::Choice {
-        databases: verify::Chosen::Only(databases.cloned().collect()),
-        trees: verify::Chosen::Only(chosen.touched_trees().into_iter().map(str::to_owned).collect()),
-        bin_dir: request.repository.database.as_ref().and_then(|database| database.bin_dir.clone()),
-        sample: is_one_piece_elsewhere(chosen, request).then_some(verify::Sample { percent: 0.0, seed: 0 }),
-        ..verify::Choice::default()
-    };
-    let report = verify::day(day, &choice, context).await?;
+    let report = verify::day(day, &needed(chosen, request), context).await?;
     let (hurts, passes): (Vec<&Damage>, Vec<&Damage>) =
-        report.damages.iter().partition(|damage| is_in_the_way(damage));
+        report.damages.iter().partition(|damage| is_in_the_way(damage, chosen));
     for damage in passes {
         context
             .observer
             .warn(format!("the day is damaged, though not what is restored: {}", sentence(damage)));
     }
     if hurts.is_empty() && report.total <= report.damages.len() as u64 {
+        return Ok(());
+    }
+    let problems = hurts.into_iter().take(TOLD).map(sentence).collect();
+    let (day, total) = (day.name().to_owned(), report.total);
+    Err(Error::Damaged { verify: request.verify_command(&day), day, total, problems })
+}
+
+/// What of the day is needed for what is chosen.
+fn needed(chosen: &Chosen, request: &Request) -> verify::Choice {
+    let databases = chosen.databases.iter().chain(chosen.tables.iter().map(|table| &table.database));
+    let mut tables: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
+    for TableName { database, schema, table } in &chosen.tables {
+        tables.entry(database.clone()).or_default().insert((schema.clone(), table.clone()));
+    }
+    verify::Choice {
+        databases: verify::Chosen::Only(databases.cloned().collect()),
+        tables,
+        trees: verify::Chosen::Only(chosen.touched_trees().into_iter().map(str::to_owned).collect()),
+        bin_dir: request.repository.database.as_ref().and_then(|database| database.bin_dir.clone()),
+        sample: is_one_piece_elsewhere(chosen, request).then_some(verify::Sample { percent: 0.0, seed: 0 }),
+        ..verify::Choice::default()
+    }
+}
+
+/// What is read before the day is verified: what says what it is, and its lists. What of it is not in the way is told later.
+async fn lists(day: &Day, chosen: &Chosen, request: &Request, context: &Context) -> Result<(), Error> {
+    let report = verify::lists(day, &needed(chosen, request), context).await?;
+    let hurts: Vec<&Damage> = report.damages.iter().filter(|damage| is_in_the_way(damage, chosen)).collect();
+    if hurts.is_empty() {
         return Ok(());
     }
     let problems = hurts.into_iter().take(TOLD).map(sentence).collect();
@@ -381,9 +419,18 @@ fn is_one_piece_elsewhere(chosen: &Chosen, request: &Request) -> bool {
     matches!(request.target, Target::Elsewhere { .. }) && pieces == 1
 }
 
-/// The guide is not read by a restore, and what does not belong to the day is passed over by it.
-fn is_in_the_way(damage: &Damage) -> bool {
-    damage.part != Part::Guide && damage.fault != Fault::Foreign
+/// The guide is not read by a restore, and what does not belong to the day is passed over by it. Single tables bring no roles, and need
+/// nothing of what restore.sh loads all tables by.
+fn is_in_the_way(damage: &Damage, chosen: &Chosen) -> bool {
+    match &damage.part {
+        _ if damage.fault == Fault::Foreign => false,
+        Part::Guide => false,
+        Part::Globals => !chosen.databases.is_empty(),
+        Part::Database { name } => {
+            chosen.databases.contains(name) || damage.file.as_path().file_name() != Some("load.txt".as_ref())
+        }
+        _ => true,
+    }
 }
 
 fn sentence(damage: &Damage) -> String {

@@ -18,6 +18,7 @@
 //! | in the check | checking | stays | checks again, releases | puts everything back, releases |
 //! | after the release, before `done` | checking | none | holds again, checks, releases | holds again, puts everything back, releases |
 //! | after `done` | done | none | tells that it is done, and ends well | holds again, puts everything back, releases |
+//! | taking itself back, since the switch was refused | undoing | stays | refused: it is being taken back | goes on putting back, releases |
 //! | putting back | undoing | stays | refused: it is being taken back | goes on putting back, releases |
 //! | dropping the old state | confirming | none | refused until it is confirmed | refused: it is too late |
 //!
@@ -28,6 +29,7 @@
 //! No two restores meet: a lock beside the record. No run meets one: the vault's lock, and after a kill the record, which a run refuses to
 //! pass.
 
+mod abroad;
 mod beside;
 mod check;
 mod choice;
@@ -148,24 +150,24 @@ async fn in_place(
 
     job.may_stop_before(Phase::Hold)?;
     let mut still = still::hold(holding(request, how, &durable, job), context).await?;
+    let mut ready = Vec::new();
     if !durable.is_switching() {
-        let staged = beside::put(request, &day, &found, &durable, job, context).await;
-        let kept = match staged {
-            Ok(()) => still.keep(&durable.head()).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = kept {
-            return Err(Box::pin(beside::give_up(error.settled(), durable, still, context)).await);
+        match beside::put_and_keep(request, &day, &found, &durable, &mut still, job, context).await {
+            Ok(tables) => ready = tables,
+            Err(error) => {
+                return Err(Box::pin(beside::give_up(error.settled(), durable, still, context)).await);
+            }
         }
-        durable.advance(RestorePhase::Switching)?;
     }
 
-    // From here on it goes to the end: half of a day is worse than either whole.
+    // From here on it goes to the end, or back: half of a day is worse than either whole.
     let calm = &steps::uncancelled(context);
-    let half_way = |error| settle::half_way(error, &durable);
-    job.step(Phase::Switch).map_err(half_way)?;
-    switch::forward(request, &day, &durable, calm).await.map_err(half_way)?;
+    job.step(Phase::Switch).map_err(|error| settle::half_way(error, &durable))?;
+    if let Err(error) = switch::forward(request, &day, &durable, ready, calm).await {
+        return Err(Box::pin(settle::refused(error.settled(), durable, still, job, calm)).await);
+    }
 
+    let half_way = |error| settle::half_way(error, &durable);
     durable.advance(RestorePhase::Checking).map_err(half_way)?;
     job.step(Phase::CrossCheck).map_err(half_way)?;
     let (checks, failed_check) = checked(request, how, &found, &durable, calm).await?;

@@ -1,11 +1,11 @@
 //! The two ways in which a restore in place is ended: taken back, or confirmed.
 
-use crate::event::{Context, Phase};
+use crate::event::{Context, Notices as _, Phase};
 use crate::hold;
 use crate::journal::{JobKind, RestorePhase};
 use crate::restore::record::{Durable, Lock, lock_vault};
 use crate::restore::steps::{Job, uncancelled};
-use crate::restore::still::{self, Holding};
+use crate::restore::still::{self, Holding, Stillness};
 use crate::restore::{Consent, Ended, Error, Settle, Settled, beside, outcome, switch};
 
 /// Takes a restore back, however far it came: what was there before it is there again, and what it had put beside is gone.
@@ -110,21 +110,64 @@ async fn take_back(
     let mut still = still::hold(holding, context).await?;
     let calm = &uncancelled(context);
     if durable.is_switching() {
-        let mut going_back = durable.head();
-        going_back.phase = RestorePhase::Undoing;
-        still.keep(&going_back).await?;
-        durable.advance(RestorePhase::Undoing)?;
-        job.step(Phase::Settle)?;
+        begin_back(&durable, &mut still, job).await?;
         switch::back(&durable, calm).await.map_err(|error| half_way(error, &durable))?;
     } else {
         job.step(Phase::Settle)?;
         beside::discard(&durable, calm).await?;
     }
+    end_back(durable, still, order.start, job).await
+}
+
+/// From here on only `--undo` goes on.
+async fn begin_back(durable: &Durable, still: &mut Stillness, job: &mut Job) -> Result<(), Error> {
+    let mut going_back = durable.head();
+    going_back.phase = RestorePhase::Undoing;
+    still.keep(&going_back).await?;
+    durable.advance(RestorePhase::Undoing)?;
+    job.step(Phase::Settle)
+}
+
+/// Everything is back.
+async fn end_back(durable: Durable, still: Stillness, start: bool, job: &mut Job) -> Result<bool, Error> {
     job.step(Phase::Release)?;
-    let runs = still.release(order.start).await?;
+    let runs = still.release(start).await?;
     // The record goes last: killed before that, the same command finds everything back, and releases once more.
     durable.remove()?;
     Ok(runs)
+}
+
+/// The switch failed. What was refused is taken back at once, since it would be refused again: what was there before takes its place, what
+/// was beside goes, the repository is released. Where the server went away, both ways stay open.
+pub(super) async fn refused(
+    error: Error,
+    durable: Durable,
+    mut still: Stillness,
+    job: &mut Job,
+    calm: &Context,
+) -> Error {
+    if !error.is_refusal() {
+        return half_way(error, &durable);
+    }
+    calm.observer.warn("the switch is refused: what was there before is put back");
+    let back = async {
+        begin_back(&durable, &mut still, job).await?;
+        switch::back(&durable, calm).await
+    };
+    let back: Result<(), Error> = back.await;
+    let mut pending = Box::new(durable.head());
+    let ended = match back {
+        Ok(()) => {
+            // Whatever fails now, it is `--undo` that goes on.
+            pending.phase = RestorePhase::Undoing;
+            end_back(durable, still, false, job).await.map(drop)
+        }
+        Err(back) => Err(back),
+    };
+    match ended {
+        Ok(()) => Error::TakenBack { source: Box::new(error) },
+        Err(back) => Error::NotTakenBack { error: Box::new(error), back: Box::new(back), pending },
+    }
 }
 
 fn is_held(order: &Settle) -> Result<bool, Error> {

@@ -1,23 +1,24 @@
 //! What was put beside takes the place of what is there, and back. Each step can be done again.
 
 use crate::config::Server;
-use crate::database::restore::Swap;
+use crate::database::restore::{ReadyTables, Swap};
 use crate::event::Context;
 use crate::restore::record::Durable;
 use crate::restore::{Error, Request, beside, tables, trees};
 use crate::vault::Day;
 
-/// The day takes its place: the databases in one transaction, then tables and files one by one.
+/// The day takes its place: the databases in one transaction, then the tables that are ready, and files one by one.
 pub(super) async fn forward(
     request: &Request,
     day: &Day,
     durable: &Durable,
+    ready: Vec<ReadyTables>,
     context: &Context,
 ) -> Result<(), Error> {
     if let Some((server, swap)) = swap_of(durable) {
         swap.forward(&server, context).await?;
     }
-    tables::switch(request, day, durable, context).await?;
+    tables::switch(request, day, durable, ready, context).await?;
     trees::switch(durable, context).await
 }
 

@@ -1,11 +1,12 @@
-//! Single tables: each is replaced in one transaction, at the switch, and is the day's or what it was.
+//! Single tables: those of a database are replaced in one transaction, made ready in the hold and ended by a COMMIT at the switch; each is
+//! the day's or what it was.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Server;
-use crate::database::restore::{self as rows, State, TableSurvey, TableSwap, TableWish};
+use crate::database::restore::{self as rows, ReadyTables, TableSurvey, TableSwap, TableWish, TableWork};
 use crate::event::Context;
-use crate::restore::error::sentence_of;
+use crate::restore::error::{damaged, is_damage_of_rows, sentence_of};
 use crate::restore::record::Durable;
 use crate::restore::{Chosen, Error, Request, TableChange, TableName, Target, look};
 use crate::vault::Day;
@@ -37,16 +38,18 @@ pub(super) async fn look(
     job: u64,
     context: &Context,
 ) -> Result<Seen, Error> {
-    let mut seen = Seen::default();
+    let (mut seen, mut unknown) = (Seen::default(), Vec::new());
     for (tag, name) in (job.saturating_mul(TABLES_A_JOB)..).zip(&chosen.tables) {
         let wish = wish(request, day, name, tag);
         match rows::survey_table(&wish, context).await {
             Ok(survey) => seen.add(request, &wish, name, &survey)?,
             Err(rows::RestoreError::Cancelled) => return Err(Error::Cancelled),
+            Err(error @ rows::RestoreError::NoSuchTable { .. }) => unknown.push(error.to_string()),
+            Err(error) if is_damage_of_rows(&error, day) => return Err(damaged(request, day, &error)),
             Err(error) => seen.problems.push(format!("table {name}: {}", sentence_of(&error))),
         }
     }
-    Ok(seen)
+    if unknown.is_empty() { Ok(seen) } else { Err(Error::NotThere { problems: unknown }) }
 }
 
 impl Seen {
@@ -106,41 +109,76 @@ pub(super) fn record(request: &Request, swaps: &[TableSwap], durable: &Durable) 
     durable.change(|record| record.tables = Some(tables))
 }
 
-/// The day's rows take their place.
+/// All of it but the COMMITs, so that what stands in the way is known before anything is changed. Sessions that are dropped take
+/// everything with them.
+pub(super) async fn prepare(
+    request: &Request,
+    day: &Day,
+    swaps: &[TableSwap],
+    context: &Context,
+) -> Result<Vec<ReadyTables>, Error> {
+    let mut ready = Vec::new();
+    for swaps in by_database(swaps) {
+        let wishes: Vec<TableWish<'_>> = swaps.iter().map(|swap| wish_of(request, day, swap)).collect();
+        let mut surveys = Vec::new();
+        for wish in &wishes {
+            surveys.push(rows::survey_table(wish, context).await?);
+        }
+        let works = swaps.iter().zip(&wishes).zip(&surveys);
+        let works: Vec<_> = works.map(|((swap, wish), survey)| TableWork { swap, wish, survey }).collect();
+        match rows::prepare_tables(&works, context).await {
+            Ok(tables) => ready.extend(tables),
+            Err(error @ rows::RestoreError::References { .. }) => {
+                let problems = vec![format!("table {}: {error}", named(swaps))];
+                return Err(Error::Refused { day: day.name().to_owned(), problems });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(ready)
+}
+
+/// Tables of one database change places at once. They are in the order of their names, that of the database first.
+fn by_database(swaps: &[TableSwap]) -> impl Iterator<Item = &[TableSwap]> {
+    swaps.chunk_by(|one, next| one.database == next.database)
+}
+
+fn wish_of<'a>(request: &Request, day: &'a Day, swap: &TableSwap) -> TableWish<'a> {
+    wish(request, day, &name_of(swap), swap.tag)
+}
+
+fn name_of(swap: &TableSwap) -> TableName {
+    let TableSwap { database, schema, table, .. } = swap.clone();
+    TableName { database, schema, table }
+}
+
+fn named(swaps: &[TableSwap]) -> String {
+    swaps.iter().map(|swap| name_of(swap).to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The day's rows take their place. What is not ready is made so: a killed restore is gone on with.
 pub(super) async fn switch(
     request: &Request,
     day: &Day,
     durable: &Durable,
+    ready: Vec<ReadyTables>,
     context: &Context,
 ) -> Result<(), Error> {
+    for tables in ready {
+        tables.commit().await?;
+    }
     let tables = durable.with(|record| record.tables.clone()).unwrap_or_default();
-    for swap in &tables.swaps {
-        replace(request, day, swap, context).await?;
+    for tables in prepare(request, day, &tables.swaps, context).await? {
+        tables.commit().await?;
     }
     Ok(())
 }
 
-/// One of them; done already, it stays.
-pub(super) async fn replace(
-    request: &Request,
-    day: &Day,
-    swap: &TableSwap,
-    context: &Context,
-) -> Result<(), Error> {
-    let TableSwap { database, schema, table, tag, .. } = swap.clone();
-    let wish = wish(request, day, &TableName { database, schema, table }, tag);
-    if swap.state(&wish.server).await? == State::After {
-        return Ok(());
-    }
-    let survey = rows::survey_table(&wish, context).await?;
-    Ok(swap.forward(&wish, &survey, context).await?)
-}
-
-/// What was there takes its place again, in the opposite order.
+/// What was there takes its place again.
 pub(super) async fn back(durable: &Durable, context: &Context) -> Result<(), Error> {
     let tables = durable.with(|record| record.tables.clone()).unwrap_or_default();
-    for swap in tables.swaps.iter().rev() {
-        swap.back(&tables.server, context).await?;
+    for swaps in by_database(&tables.swaps) {
+        rows::put_tables_back(swaps, &tables.server, context).await?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::config;
 use crate::event::Context;
 use crate::fs::{self, dir::Dir};
 use crate::manifest::PathBytes;
-use crate::restore::error::sentence_of;
+use crate::restore::error::{damaged, is_damage_of_files, sentence_of};
 use crate::restore::record::Durable;
 use crate::restore::steps::blocking;
 use crate::restore::{Chosen, Error, Request, Space, TreePlan};
@@ -85,12 +85,17 @@ pub(super) fn source(day: &Day, tree: &str) -> Source {
 }
 
 /// Looks at the trees and changes nothing.
-pub(super) async fn look(request: &Request, pieces: &[Piece], context: &Context) -> Result<Seen, Error> {
+pub(super) async fn look(
+    request: &Request,
+    pieces: &[Piece],
+    day: &Day,
+    context: &Context,
+) -> Result<Seen, Error> {
     if pieces.is_empty() {
         return Ok(Seen::default());
     }
     let home = desk(request)?;
-    let seen = look_at_each(request, pieces, &home, context).await;
+    let seen = look_at_each(request, pieces, day, &home, context).await;
     if fs::exists(&home)? {
         fs::remove_tree(&home, 1, &|_| true)?;
     }
@@ -128,6 +133,7 @@ pub(super) fn sweep(directory: &Path) -> Result<(), Error> {
 async fn look_at_each(
     request: &Request,
     pieces: &[Piece],
+    day: &Day,
     home: &Path,
     context: &Context,
 ) -> Result<Seen, Error> {
@@ -139,6 +145,9 @@ async fn look_at_each(
             Ok(plan) => seen.add(piece, plan.summary()),
             Err(Error::Files(error @ files::Error::NotInDay { .. })) => {
                 return Err(Error::NotThere { problems: vec![error.to_string()] });
+            }
+            Err(Error::Files(error)) if is_damage_of_files(&error, day) => {
+                return Err(damaged(request, day, &error));
             }
             Err(Error::Files(error)) if !matches!(error, files::Error::Cancelled) => {
                 seen.problems.push(format!("tree {}: {}", piece.tree.name, sentence_of(&error)));

@@ -11,7 +11,7 @@ use crate::fs;
 use crate::manifest::DatabaseEntry;
 use crate::vault::Day;
 
-/// Lists every chosen archive and, unless a sample is asked for, reads all of it.
+/// Lists every chosen archive and, unless a sample or single tables are asked for, reads all of it.
 pub(super) async fn check(day: &Day, gather: &Gather) -> Result<(), Error> {
     let Some(record) = &day.manifest().database else { return Ok(()) };
     let chosen: Vec<&DatabaseEntry> =
@@ -26,8 +26,9 @@ pub(super) async fn check(day: &Day, gather: &Gather) -> Result<(), Error> {
             return Ok(());
         }
     };
-    let whole = gather.choice.sample.is_none();
     for entry in chosen {
+        // Of single tables the archive has no rows, and it is held against its digest.
+        let whole = gather.choice.sample.is_none() && !gather.choice.tables.contains_key(&entry.name);
         let file = Path::new("database").join(&entry.directory).join("rest.dump");
         let path = day.path().join(&file);
         if !fs::exists(&path)? {

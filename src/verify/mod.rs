@@ -18,12 +18,12 @@ mod seal;
 mod trees;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::Context;
+use crate::event::{Context, Silent};
 use crate::fs;
 use crate::manifest::SealRecord;
 use crate::vault::{self, Day, ProofSeconds};
@@ -98,6 +98,8 @@ impl Chosen {
 pub struct Choice {
     /// These databases; with any of them, roles and tablespaces.
     pub databases: Chosen,
+    /// Of these databases only the rows of these tables, by schema and name. Their lists are looked at all the same.
+    pub tables: BTreeMap<String, BTreeSet<(String, String)>>,
     /// These trees.
     pub trees: Chosen,
     /// Whether the content of the trees' files is read; without it, only names and attributes are compared.
@@ -110,7 +112,8 @@ pub struct Choice {
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { databases: Chosen::All, trees: Chosen::All, tree_content: true, sample: None, bin_dir: None }
+        let (databases, trees, tables) = (Chosen::All, Chosen::All, BTreeMap::new());
+        Self { databases, tables, trees, tree_content: true, sample: None, bin_dir: None }
     }
 }
 
@@ -131,6 +134,28 @@ pub async fn day(day: &Day, choice: &Choice, context: &Context) -> Result<Report
     gather.check()?;
     seconds.total = context.clock.monotonic().saturating_sub(begun).as_secs_f64();
     Ok(gather.report(day.name(), seconds))
+}
+
+/// The beginning of [`day`]: what says what the day is, and the lists. Who must read them before all of the day has been verified
+/// knows then that they are what was sealed.
+///
+/// # Errors
+/// As [`day`].
+pub async fn lists(day: &Day, choice: &Choice, context: &Context) -> Result<Report, Error> {
+    let silent = Context { observer: Arc::new(Silent), ..context.clone() };
+    let (day, gather) = (day.clone(), Arc::new(Gather::new(choice, &silent)));
+    let work = move || {
+        seal::check(&day, &gather);
+        let found = own::list(&day, &gather)?;
+        for path in found.keys().filter(|path| own::is_small(path)) {
+            if own::concerns(&own::part_of(day.manifest(), path), &gather.choice) {
+                own::read(&day, path, &gather);
+            }
+        }
+        gather.check()?;
+        Ok(gather.report(day.name(), ProofSeconds::default()))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Thread)?
 }
 
 /// All that is read from files; gives how long the parts took.
@@ -204,6 +229,12 @@ fn databases(day: &Day, seal: Option<&SealRecord>, found: &own::Found, gather: &
             let path = PathBuf::from(name);
             let part = own::part_of(manifest, &path);
             if needed.contains(&path) || !own::concerns(&part, &gather.choice) {
+                continue;
+            }
+            if own::is_segment(&path)
+                && matches!(&part, Part::Database { name } if gather.choice.tables.contains_key(name))
+            {
+                // The rows of other tables.
                 continue;
             }
             let in_vain =

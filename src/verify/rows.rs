@@ -61,7 +61,11 @@ pub(super) fn read_lists<'a>(
         lists.compare_seal(&records, seal, gather);
     }
     let mut shelf = Shelf { day, entry, texts: BTreeMap::new(), bases: BTreeMap::new(), wholes: Vec::new() };
-    for record in &records {
+    let tables = gather.choice.tables.get(&entry.name);
+    let is_chosen = |record: &&TableRecord| {
+        tables.is_none_or(|tables| tables.contains(&(record.schema.clone(), record.name.clone())))
+    };
+    for record in records.iter().filter(is_chosen) {
         shelf.place(record);
     }
     shelf.sort();

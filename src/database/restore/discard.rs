@@ -41,6 +41,35 @@ impl Beside {
     }
 }
 
+impl Beside {
+    /// Whether somebody is connected to a database that bears the tag.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn is_in_use(&self, server: &config::Server) -> Result<bool, RestoreError> {
+        let client = control::anywhere(server, self.tag).await?;
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pg_catalog.starts_with(datname::text, $1))";
+        let row = client.query_one(sql, &[&format!("daykeep_new_{}_", self.tag)]).await;
+        let used = row.and_then(|row| row.try_get(0));
+        let used = used.map_err(|error| client.failed("look at the sessions", &error))?;
+        client.close().await;
+        Ok(used)
+    }
+}
+
+/// What tells a server from every other one, however it is reached: `pg_control_system().system_identifier`.
+///
+/// # Errors
+/// The server cannot be asked.
+pub async fn system_of(server: &config::Server, tag: u64) -> Result<i64, RestoreError> {
+    let client = control::anywhere(server, tag).await?;
+    let row = client.query_one("SELECT system_identifier FROM pg_catalog.pg_control_system()", &[]).await;
+    let system = row.and_then(|row| row.try_get(0));
+    let system = system.map_err(|error| client.failed("ask which server it is", &error))?;
+    client.close().await;
+    Ok(system)
+}
+
 async fn oid_of(client: &Client, name: &str) -> Result<Option<u32>, RestoreError> {
     let sql = "SELECT oid FROM pg_catalog.pg_database WHERE datname = $1";
     let row = client.query_opt(sql, &[&name]).await;

@@ -40,7 +40,7 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use discard::Beside;
+pub use discard::{Beside, system_of};
 pub use fresh::fill;
 #[cfg(fuzzing)]
 pub use globals::understand;
@@ -48,7 +48,10 @@ pub use load::{Loaded, Made, Record, load};
 pub use plan::{Action, DatabasePlan, RolePlan, ServerFacts, SessionSeen, Survey};
 pub use survey::survey;
 pub use swap::{GlobalsChange, Pair, State, Swap};
-pub use table::{TableSurvey, TableSwap, TableWish, look as survey_table};
+pub use table::{
+    Broken, ReadyTables, TableSurvey, TableSwap, TableWish, TableWork, look as survey_table,
+    prepare as prepare_tables, put_back as put_tables_back,
+};
 
 use crate::config;
 use crate::manifest::{Manifest, RecordsError};
@@ -156,6 +159,18 @@ pub enum RestoreError {
         /// What there is.
         held: Vec<String>,
     },
+    /// A table that was asked for is not in it.
+    #[error("the day {day} has no table {name} in database {dbname:?}{}", meant(alike))]
+    NoSuchTable {
+        /// The day.
+        day: String,
+        /// The database.
+        dbname: String,
+        /// What was asked for.
+        name: String,
+        /// Tables that may have been meant.
+        alike: Vec<String>,
+    },
     /// A file is not what was written.
     #[error("{} is damaged: {problem}; see `daykeep verify`", path.display())]
     Damaged {
@@ -233,15 +248,20 @@ pub enum RestoreError {
         /// What is wrong.
         what: String,
     },
-    /// A foreign key would not hold.
+    /// Foreign keys would not hold.
+    #[error("with the rows of the day {}", advised(broken))]
+    References {
+        /// All of them.
+        broken: Vec<Broken>,
+    },
+    /// Rows that came since stand in the way of what was there before.
     #[error(
-        "with these rows of {table}, the foreign key {constraint} would not hold: restore the other table too, or the whole database"
+        "with the rows that were there before the restore {}; change those rows, then take it back again",
+        broken.iter().map(Broken::to_string).collect::<Vec<_>>().join("; ")
     )]
-    Reference {
-        /// The table that was to be replaced.
-        table: String,
-        /// The table that the constraint is of, and its name.
-        constraint: String,
+    ReferencesBack {
+        /// The foreign keys that would not hold.
+        broken: Vec<Broken>,
     },
     /// The table does not give back what was put into it.
     #[error(
@@ -272,6 +292,34 @@ pub enum RestoreError {
     /// The run was cancelled.
     #[error("the restore was cancelled")]
     Cancelled,
+}
+
+fn meant(alike: &[String]) -> String {
+    if alike.is_empty() { String::new() } else { format!("; was {} meant?", alike.join(" or ")) }
+}
+
+/// Each with what can be done about it.
+fn advised(broken: &[Broken]) -> String {
+    let each = broken.iter().map(|broken| match &broken.other {
+        Some(other) => format!(
+            "{broken}; restore {other} with it (`--table`), or the whole database (`--database`), or put the day elsewhere (`--to-server`)"
+        ),
+        None => format!("{broken}; restore the whole database (`--database`), or put the day elsewhere (`--to-server`)"),
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
+impl RestoreError {
+    /// Whether something was refused while everything stood, so that what had begun has ended: not a server that went away, or that is
+    /// in a state of which nothing is known.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.is_refusal(),
+            Self::Cancelled | Self::Neither { .. } | Self::Confirmed { .. } => false,
+            _ => true,
+        }
+    }
 }
 
 impl From<postgres::Error> for RestoreError {

@@ -7,10 +7,13 @@ use crate::event::Context;
 use crate::manifest::{TableReader, TableRecord};
 use crate::postgres::{self, Client, qualified};
 
+/// Tables of a like name that an error tells.
+const ALIKE: usize = 3;
+
 /// Looks at the table, in the day and on the server. Changes nothing.
 ///
 /// # Errors
-/// The day has no such database, cannot be read, the server cannot be reached, or the run is cancelled.
+/// The day has no such database or table, cannot be read, the server cannot be reached, or the run is cancelled.
 pub async fn look(wish: &TableWish<'_>, context: &Context) -> Result<TableSurvey, RestoreError> {
     tokio::select! {
         outcome = look_at(wish, context) => outcome,
@@ -44,9 +47,10 @@ async fn look_at(wish: &TableWish<'_>, context: &Context) -> Result<TableSurvey,
     };
     look_at_role(&client, &mut survey).await?;
     let Some(table) = find(wish, &survey)? else {
+        known_otherwise(wish, &survey, context).await?;
         survey.problems.push(format!(
-            "the rows of {} are not in the day by themselves (it is not there, is a partitioned table or a view, or belongs to an \
-             extension): restore database {:?}",
+            "the rows of {} are not in the day by themselves (it is a partitioned table or a view, or belongs to an extension): restore \
+             database {:?}",
             shown(wish),
             wish.database
         ));
@@ -93,6 +97,30 @@ fn find(wish: &TableWish<'_>, survey: &TableSurvey) -> Result<Option<TableRecord
         }
     }
     Ok(None)
+}
+
+/// What is no table with rows of its own is in the archive, or in none.
+async fn known_otherwise(
+    wish: &TableWish<'_>,
+    survey: &TableSurvey,
+    context: &Context,
+) -> Result<(), RestoreError> {
+    let path = survey.home.join("rest.dump");
+    survey::check_digest(wish.day, wish.manifest, &path)?;
+    let failed = |source| program_failed(&wish.database, source);
+    let list = archive::list(&survey.programs, &path, &context.cancel).await.map_err(failed)?;
+    if pieces::names_relation(&list, &wish.schema, &wish.table) {
+        return Ok(());
+    }
+    let mut alike = Vec::new();
+    for table in TableReader::open(&survey.home.join("tables.jsonl"))? {
+        let table = table?;
+        if table.name.eq_ignore_ascii_case(&wish.table) && alike.len() < ALIKE {
+            alike.push(qualified(&table.schema, &table.name));
+        }
+    }
+    let (day, dbname) = (wish.manifest.day.clone(), wish.database.clone());
+    Err(RestoreError::NoSuchTable { day, dbname, name: shown(wish), alike })
 }
 
 /// The table on the server.
@@ -160,6 +188,12 @@ async fn compare(
             ));
         }
         survey.references.push(reference.name);
+    }
+    if !survey.references.is_empty() {
+        survey.notices.push(format!(
+            "its rows and those of other tables are held against each other before anything is changed, by {}",
+            survey.references.join(", ")
+        ));
     }
     Ok(())
 }

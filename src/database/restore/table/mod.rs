@@ -1,8 +1,10 @@
-//! One table of a day, put in the place of what it is now, in one transaction.
+//! Tables of a day, put in the place of what they are now: all those of a database in one transaction, so that their foreign keys are
+//! asked when all of them are the day's.
 //!
 //! The schema `daykeep_old_7` (for the tag 7) is made in the same transaction and holds the rows that were there: when it is there, the
 //! table is the day's; when it is not, nothing has happened. Killed at any moment, the transaction has happened or it has not, and
-//! [`TableSwap::state`] tells which.
+//! [`TableSwap::state`] tells which. [`prepare`] does all of it but the COMMIT: whatever could be refused is refused there, and the session
+//! that it gives takes everything with it when it ends.
 
 mod look;
 mod pieces;
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use look::look;
+pub use references::Broken;
 
 use crate::config;
 use crate::database::restore::session;
@@ -66,7 +69,7 @@ pub struct TableSurvey {
     pieces: Option<pieces::Pieces>,
 }
 
-/// All that it takes to replace the table and to take that back. It is to be recorded before [`TableSwap::forward`].
+/// All that it takes to replace the table and to take that back. It is to be recorded before [`ReadyTables::commit`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::unsafe_derive_deserialize,
@@ -85,6 +88,66 @@ pub struct TableSwap {
     pub columns: Vec<String>,
     /// There was none: it was made.
     pub created: bool,
+}
+
+/// A table that is to be replaced, with all that is known of it.
+#[derive(Debug, Clone, Copy)]
+pub struct TableWork<'a> {
+    /// What is done.
+    pub swap: &'a TableSwap,
+    /// Whereof.
+    pub wish: &'a TableWish<'a>,
+    /// What was found.
+    pub survey: &'a TableSurvey,
+}
+
+/// Tables that are replaced but for the COMMIT. Dropped, nothing has happened.
+#[derive(Debug)]
+pub struct ReadyTables {
+    client: Client,
+    /// The tables by name and OID.
+    filled: Vec<(String, u32)>,
+}
+
+impl ReadyTables {
+    /// From here on the tables are the day's.
+    ///
+    /// # Errors
+    /// The server refuses: nothing has happened. The session was lost: [`TableSwap::state`] tells.
+    pub async fn commit(self) -> Result<(), RestoreError> {
+        replace::commit(self).await
+    }
+}
+
+/// Puts the day's rows in the place of those that are there, or makes the tables, all but the COMMIT. `tables` are of one database; those
+/// that are the day's already are left alone, and None is given when all are. The tables are locked from here on.
+///
+/// # Errors
+/// The day is damaged, the server refuses, a foreign key would not hold, or the run is cancelled: then nothing has happened.
+pub async fn prepare(
+    tables: &[TableWork<'_>],
+    context: &Context,
+) -> Result<Option<ReadyTables>, RestoreError> {
+    tokio::select! {
+        outcome = replace::prepare(tables, context) => outcome,
+        () = context.cancel.cancelled() => Err(RestoreError::Cancelled),
+    }
+}
+
+/// Takes tables of one database back: the rows are those that were there, and what was made is dropped. What was done to them since is
+/// lost. Done already, it does nothing.
+///
+/// # Errors
+/// The server refuses, a foreign key would not hold, or the run is cancelled: then nothing has happened.
+pub async fn put_back(
+    swaps: &[TableSwap],
+    server: &config::Server,
+    context: &Context,
+) -> Result<(), RestoreError> {
+    tokio::select! {
+        outcome = replace::back(swaps, server) => outcome,
+        () = context.cancel.cancelled() => Err(RestoreError::Cancelled),
+    }
 }
 
 impl TableSurvey {
@@ -122,33 +185,6 @@ impl TableSwap {
         let state = self.ask_state(&client).await?;
         client.close().await;
         Ok(state)
-    }
-
-    /// Puts the day's rows in the place of those that are there, or makes the table. Done already, it does nothing.
-    ///
-    /// # Errors
-    /// The day is damaged, the server refuses, a foreign key would not hold, or the run is cancelled: then nothing has happened.
-    pub async fn forward(
-        &self,
-        wish: &TableWish<'_>,
-        survey: &TableSurvey,
-        context: &Context,
-    ) -> Result<(), RestoreError> {
-        tokio::select! {
-            outcome = replace::forward(self, wish, survey, context) => outcome,
-            () = context.cancel.cancelled() => Err(RestoreError::Cancelled),
-        }
-    }
-
-    /// Takes it back: the rows are those that were there, or the table is dropped. What was done to it since is lost.
-    ///
-    /// # Errors
-    /// The server refuses, a foreign key would not hold, or the run is cancelled: then nothing has happened.
-    pub async fn back(&self, server: &config::Server, context: &Context) -> Result<(), RestoreError> {
-        tokio::select! {
-            outcome = replace::back(self, server) => outcome,
-            () = context.cancel.cancelled() => Err(RestoreError::Cancelled),
-        }
     }
 
     /// Drops what was replaced: from here on there is no way back.

@@ -19,8 +19,10 @@ struct Entry<'a> {
 pub struct Pieces {
     /// The table, its sequences and defaults.
     pub before: String,
-    /// Its constraints, indexes, triggers, rules, policies, statistics, comments and rights.
+    /// Its constraints but for foreign keys, indexes, triggers, rules, policies, statistics, comments and rights.
     pub after: String,
+    /// Its foreign keys, which need the constraints of other tables, and what is said of them.
+    pub keys: String,
     /// Foreign keys of other tables to it.
     pub of_others: Vec<String>,
 }
@@ -81,12 +83,43 @@ pub fn of_table(list: &str, oid: u32, schema: &str, table: &str) -> Option<Piece
             of_others.push(entry.what.trim_start_matches("FK CONSTRAINT ").to_owned());
         }
     }
-    let lines = |wanted: bool| {
-        let mine = entries.iter().filter(|entry| chosen.contains(&entry.id));
-        let mine = mine.filter(|entry| BEFORE.iter().any(|kind| is_of(entry.what, kind)) == wanted);
+    let keys: BTreeSet<u32> = entries.iter().filter(|entry| is_key(entry)).map(|entry| entry.id).collect();
+    let of_keys = |entry: &Entry<'_>| is_key(entry) || entry.depends.iter().any(|id| keys.contains(id));
+    let stage = |entry: &Entry<'_>| match entry {
+        entry if BEFORE.iter().any(|kind| is_of(entry.what, kind)) => Stage::Before,
+        entry if of_keys(entry) => Stage::Keys,
+        _ => Stage::After,
+    };
+    let lines = |wanted: Stage| {
+        let mine = entries.iter().filter(|entry| chosen.contains(&entry.id) && stage(entry) == wanted);
         mine.fold(String::new(), |lines, entry| lines + entry.line + "\n")
     };
-    Some(Pieces { before: lines(true), after: lines(false), of_others })
+    let [before, after, keys] = [Stage::Before, Stage::After, Stage::Keys].map(lines);
+    Some(Pieces { before, after, keys, of_others })
+}
+
+/// Whether the archive makes a relation of this name. `list` is pg_restore's.
+pub fn names_relation(list: &str, schema: &str, name: &str) -> bool {
+    const KINDS: [&str; 6] =
+        ["TABLE ", "TABLE DATA ", "VIEW ", "MATERIALIZED VIEW ", "FOREIGN TABLE ", "SEQUENCE "];
+    // The names are followed by the owner's.
+    let named = format!("{schema} {name} ");
+    parse(list).iter().any(|entry| {
+        let mut of = KINDS.iter().filter(|kind| is_of(entry.what, kind));
+        of.any(|kind| entry.what[kind.len()..].starts_with(&named))
+    })
+}
+
+/// When something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Before,
+    After,
+    Keys,
+}
+
+fn is_key(entry: &Entry<'_>) -> bool {
+    entry.what.starts_with("FK CONSTRAINT ")
 }
 
 /// `TABLE ` is not `TABLE DATA ` or `TABLE ATTACH `; `SEQUENCE ` is not `SEQUENCE SET `.
@@ -130,7 +163,7 @@ fn parse(list: &str) -> Vec<Entry<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::of_table;
+    use super::{names_relation, of_table};
 
     const LIST: &str = ";\n; Archive created at x\n\
         273; 1259 17636 SEQUENCE public s_id_seq o\n\
@@ -148,7 +181,8 @@ mod tests {
         4017; 2606 17541 FK CONSTRAINT public s s_fk o\n;\tdepends on: 275 276\n\
         4301; 0 0 COMMENT public INDEX s_i o\n;\tdepends on: 3972\n\
         4302; 0 0 ACL public TABLE s o\n;\tdepends on: 275\n\
-        4303; 0 0 ACL public TABLE other o\n;\tdepends on: 276\n";
+        4303; 0 0 ACL public TABLE other o\n;\tdepends on: 276\n\
+        4304; 0 0 COMMENT public CONSTRAINT s_fk ON s o\n;\tdepends on: 4017\n";
 
     #[test]
     fn a_table_has_its_pieces_and_no_others() {
@@ -157,8 +191,12 @@ mod tests {
             lines.lines().map(|line| line.split(';').next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(ids(&pieces.before), ["273", "275", "274", "4300", "3961"]);
-        assert_eq!(ids(&pieces.after), ["3974", "3972", "4017", "4301", "4302"]);
+        assert_eq!(ids(&pieces.after), ["3974", "3972", "4301", "4302"]);
+        assert_eq!(ids(&pieces.keys), ["4017", "4304"]);
         assert_eq!(pieces.of_others, ["public other other_fk o"]);
         assert!(of_table(LIST, 1, "public", "v").is_none());
+        for (name, there) in [("s", true), ("v", true), ("s_i", false), ("nope", false)] {
+            assert_eq!(names_relation(LIST, "public", name), there, "{name}");
+        }
     }
 }

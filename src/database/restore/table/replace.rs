@@ -1,7 +1,8 @@
 //! The transactions that replace a table's rows and put them back.
 
 use super::look::shown;
-use super::{TableSurvey, TableSwap, TableWish, references};
+use super::pieces::Pieces;
+use super::{ReadyTables, TableSurvey, TableSwap, TableWork, references};
 use crate::config;
 use crate::database::archive;
 use crate::database::copy::RowSum;
@@ -19,63 +20,116 @@ const PATIENCE: &str = "60s";
 const BEGIN: &str = "SET synchronous_commit = on; SET extra_float_digits = 3; SET bytea_output = hex; BEGIN; \
                      SET LOCAL session_replication_role = replica; SET LOCAL lock_timeout = ";
 
-/// See [`TableSwap::forward`].
-pub async fn forward(
-    swap: &TableSwap,
-    wish: &TableWish<'_>,
-    survey: &TableSurvey,
+/// See [`prepare`](super::prepare).
+pub async fn prepare(
+    tables: &[TableWork<'_>],
     context: &Context,
-) -> Result<(), RestoreError> {
-    let client = session::open(&wish.server, &swap.database).await?;
-    if swap.ask_state(&client).await? == State::After {
+) -> Result<Option<ReadyTables>, RestoreError> {
+    let Some(first) = tables.first() else { return Ok(None) };
+    let client = session::open(&first.wish.server, &first.swap.database).await?;
+    let mut left = Vec::new();
+    for table in tables {
+        if table.swap.ask_state(&client).await? == State::Before {
+            left.push(Replacing::of(*table, &client, context)?);
+        }
+    }
+    if left.is_empty() {
         client.close().await;
-        return Ok(());
+        return Ok(None);
     }
-    let refused = || RestoreError::Refused { problems: survey.problems.clone() };
-    let record = survey.record.as_ref().filter(|_| survey.is_possible()).ok_or_else(refused)?;
-    let replacing = Replacing { swap, wish, survey, record, client: &client, context };
-    begin(&client).await?;
     // An error leaves the transaction to its end, which comes with the session's.
-    let table = shown(wish);
-    let aside = identifier(&swap.aside());
-    let made =
-        format!("CREATE SCHEMA {aside}; COMMENT ON SCHEMA {aside} IS 'what a restore by daykeep replaced'");
-    session::execute(&client, "make a schema for what is replaced", &made).await?;
-    if swap.created {
-        replacing.script(survey.pieces.as_ref().map_or("", |pieces| &pieces.before)).await?;
-    } else {
-        set_aside(swap, &client).await?;
-        remove_rows(&client, &table, oid_of(swap, &client).await?).await?;
+    begin(&client).await?;
+    for table in &left {
+        table.make_room().await?;
     }
-    replacing.fill(&table).await?;
-    if swap.created {
-        replacing.script(survey.pieces.as_ref().map_or("", |pieces| &pieces.after)).await?;
+    for table in &left {
+        table.fill().await?;
     }
-    let oid = oid_of(swap, &client).await?;
-    sequences(&client, &table, oid).await?;
-    references::check(&client, oid, &table).await?;
+    for pieces in [after as fn(&Pieces) -> &str, keys] {
+        for table in left.iter().filter(|table| table.work.swap.created) {
+            table.script(table.work.survey.pieces.as_ref().map_or("", pieces)).await?;
+        }
+    }
+    let mut filled = Vec::new();
+    for table in &left {
+        filled.push((table.shown(), oid_of(table.work.swap, &client).await?));
+    }
+    let oids: Vec<u32> = filled.iter().map(|(_, oid)| *oid).collect();
+    let broken = references::broken(&client, &oids).await?;
+    if !broken.is_empty() {
+        return Err(RestoreError::References { broken });
+    }
+    drop(left);
+    Ok(Some(ReadyTables { client, filled }))
+}
+
+fn after(pieces: &Pieces) -> &str {
+    &pieces.after
+}
+
+fn keys(pieces: &Pieces) -> &str {
+    &pieces.keys
+}
+
+/// See [`ReadyTables::commit`].
+pub async fn commit(ready: ReadyTables) -> Result<(), RestoreError> {
+    let ReadyTables { client, filled } = ready;
+    for (table, oid) in &filled {
+        sequences(&client, table, *oid).await?;
+    }
     session::execute(&client, "commit", "COMMIT").await?;
-    session::execute(&client, &format!("analyze {table}"), &format!("ANALYZE {table}")).await?;
+    for (table, _) in &filled {
+        session::execute(&client, &format!("analyze {table}"), &format!("ANALYZE {table}")).await?;
+    }
     client.close().await;
     Ok(())
 }
 
-/// See [`TableSwap::back`].
-pub async fn back(swap: &TableSwap, server: &config::Server) -> Result<(), RestoreError> {
-    let client = session::open(server, &swap.database).await?;
-    if swap.ask_state(&client).await? == State::Before {
+/// See [`put_back`](super::put_back).
+pub async fn back(swaps: &[TableSwap], server: &config::Server) -> Result<(), RestoreError> {
+    let Some(first) = swaps.first() else { return Ok(()) };
+    let client = session::open(server, &first.database).await?;
+    let mut left = Vec::new();
+    for swap in swaps.iter().rev() {
+        if swap.ask_state(&client).await? == State::After {
+            left.push(swap);
+        }
+    }
+    if left.is_empty() {
         client.close().await;
         return Ok(());
     }
     begin(&client).await?;
+    // Together, since they may refer to each other.
+    let made = left.iter().filter(|swap| swap.created).map(|swap| qualified(&swap.schema, &swap.table));
+    let made: Vec<String> = made.collect();
+    if !made.is_empty() {
+        let made = made.join(", ");
+        session::execute(&client, &format!("drop {made}"), &format!("DROP TABLE {made}")).await?;
+    }
+    let mut oids = Vec::new();
+    for swap in left {
+        oids.extend(put_back(swap, &client).await?);
+    }
+    let broken = references::broken(&client, &oids).await?;
+    if !broken.is_empty() {
+        return Err(RestoreError::ReferencesBack { broken });
+    }
+    session::execute(&client, "commit", "COMMIT").await?;
+    client.close().await;
+    Ok(())
+}
+
+/// Gives the table whose rows were put back; None: it was made, and has been dropped.
+async fn put_back(swap: &TableSwap, client: &Client) -> Result<Option<u32>, RestoreError> {
     let table = qualified(&swap.schema, &swap.table);
     let action = format!("put back {table}");
-    if swap.created {
-        session::execute(&client, &action, &format!("DROP TABLE {table}")).await?;
-    } else {
-        lock(&client, &table).await?;
-        let oid = oid_of(swap, &client).await?;
-        remove_rows(&client, &table, oid).await?;
+    let mut oid = None;
+    if !swap.created {
+        lock(client, &table).await?;
+        let there = oid_of(swap, client).await?;
+        oid = Some(there);
+        remove_rows(client, &table, there).await?;
         let columns = column_list(&swap.columns);
         let aside = format!("{}.rows", identifier(&swap.aside()));
         let insert = if swap.columns.is_empty() {
@@ -84,14 +138,11 @@ pub async fn back(swap: &TableSwap, server: &config::Server) -> Result<(), Resto
         } else {
             format!("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {aside}")
         };
-        session::execute(&client, &action, &insert).await?;
-        references::check(&client, oid, &table).await?;
+        session::execute(client, &action, &insert).await?;
     }
     let drop = format!("DROP SCHEMA {} CASCADE", identifier(&swap.aside()));
-    session::execute(&client, &action, &drop).await?;
-    session::execute(&client, "commit", "COMMIT").await?;
-    client.close().await;
-    Ok(())
+    session::execute(client, &action, &drop).await?;
+    Ok(oid)
 }
 
 async fn begin(client: &Client) -> Result<(), RestoreError> {
@@ -153,28 +204,53 @@ async fn sequences(client: &Client, table: &str, oid: u32) -> Result<(), Restore
 }
 
 struct Replacing<'a> {
-    swap: &'a TableSwap,
-    wish: &'a TableWish<'a>,
-    survey: &'a TableSurvey,
+    work: TableWork<'a>,
     record: &'a TableRecord,
     client: &'a Client,
     context: &'a Context,
 }
 
-impl Replacing<'_> {
+impl<'a> Replacing<'a> {
+    fn of(work: TableWork<'a>, client: &'a Client, context: &'a Context) -> Result<Self, RestoreError> {
+        let refused = || RestoreError::Refused { problems: work.survey.problems.clone() };
+        let record = work.survey.record.as_ref().filter(|_| work.survey.is_possible()).ok_or_else(refused)?;
+        Ok(Self { work, record, client, context })
+    }
+
+    fn shown(&self) -> String {
+        shown(self.work.wish)
+    }
+
+    /// An empty table, made or emptied.
+    async fn make_room(&self) -> Result<(), RestoreError> {
+        let TableWork { swap, survey, .. } = self.work;
+        let aside = identifier(&swap.aside());
+        let made = format!(
+            "CREATE SCHEMA {aside}; COMMENT ON SCHEMA {aside} IS 'what a restore by daykeep replaced'"
+        );
+        session::execute(self.client, "make a schema for what is replaced", &made).await?;
+        if swap.created {
+            return self.script(survey.pieces.as_ref().map_or("", |pieces| &pieces.before)).await;
+        }
+        set_aside(swap, self.client).await?;
+        remove_rows(self.client, &self.shown(), oid_of(swap, self.client).await?).await
+    }
+
     /// The day's rows, counted and compared: what the table gives is what the day has.
-    async fn fill(&self, table: &str) -> Result<(), RestoreError> {
+    async fn fill(&self) -> Result<(), RestoreError> {
+        let TableSurvey { encoding, home, .. } = self.work.survey;
+        let table = self.shown();
         let progress = Progress::new(self.context.observer.clone(), self.record.rows.count);
-        rows::fill(self.client, &self.survey.encoding, self.record, &self.survey.home, &progress).await?;
-        if self.rows_of(table).await? == self.record.rows {
+        rows::fill(self.client, encoding, self.record, home, &progress).await?;
+        if self.rows_of(&table).await? == self.record.rows {
             return Ok(());
         }
-        Err(RestoreError::OtherRows { table: table.to_owned() })
+        Err(RestoreError::OtherRows { table })
     }
 
     async fn rows_of(&self, table: &str) -> Result<Rows, RestoreError> {
         let failed = |error| self.client.failed(format!("read the rows of {table}"), &error);
-        let sql = copy_out_encoded(self.record, &self.survey.encoding);
+        let sql = copy_out_encoded(self.record, &self.work.survey.encoding);
         let mut stream = Box::pin(self.client.copy_out(sql.as_str()).await.map_err(failed)?);
         let mut sum = RowSum::default();
         while let Some(piece) = stream.next().await {
@@ -185,14 +261,17 @@ impl Replacing<'_> {
 
     /// Entries of the archive, one statement after the other.
     async fn script(&self, list: &str) -> Result<(), RestoreError> {
-        let archive = self.survey.home.join("rest.dump");
+        if list.is_empty() {
+            return Ok(());
+        }
+        let TableSurvey { programs, home, .. } = self.work.survey;
+        let archive = home.join("rest.dump");
         let args = ["--file=-", "--use-list=/dev/stdin"];
-        let said =
-            archive::ask(&self.survey.programs, &archive, &args, list.as_bytes(), &self.context.cancel).await;
-        let said = said.map_err(|source| program_failed(&self.swap.database, source))?;
-        let what = format!("what rest.dump says of {}", shown(self.wish));
+        let said = archive::ask(programs, &archive, &args, list.as_bytes(), &self.context.cancel).await;
+        let said = said.map_err(|source| program_failed(&self.work.swap.database, source))?;
+        let what = format!("what rest.dump says of {}", self.shown());
         let script = check::text(self.client, said, &what).await?;
-        let action = format!("make {}", shown(self.wish));
+        let action = format!("make {}", self.shown());
         for statement in sql::statements(&script) {
             // It has been set, for this encoding and for this server.
             if !["SET client_encoding", "SET transaction_timeout"]
