@@ -299,6 +299,54 @@ fn the_command_tells_records_and_repairs() {
 }
 
 #[test]
+fn all_that_is_wrong_with_a_file_is_one_damage_with_its_repair() {
+    let shop = Shop::with_two_days();
+    let days = shop.days();
+    let [before, day] = days.as_slice() else { panic!("two days") };
+    let inode = |day: &Day, file: &str| std::fs::metadata(day.path().join(file)).unwrap().ino();
+    // A file of its own, so that the other day still has the content.
+    let file = "trees/files/one";
+    if inode(before, file) == inode(day, file) {
+        let (path, aside) = (day.path().join(file), shop.path("copy"));
+        let copied = std::process::Command::new("cp").arg("-a").arg(&path).arg(&aside).status().unwrap();
+        assert!(copied.success());
+        let root = day.path().join("trees/files");
+        let time = filetime::FileTime::from_last_modification_time(&std::fs::metadata(&root).unwrap());
+        std::fs::rename(&aside, &path).unwrap();
+        filetime::set_file_mtime(&root, time).unwrap();
+        assert!(verify(day).is_sound(), "{}", told(&verify(day)));
+    }
+    // As an editor would: the time of change changes with the byte.
+    let mut bytes = std::fs::read(day.path().join(file)).unwrap();
+    bytes[0] ^= 4;
+    std::fs::write(day.path().join(file), bytes).unwrap();
+    let report = verify(day);
+    assert_eq!((report.total, report.damages.len()), (1, 1), "{}", told(&report));
+    let damage = &report.damages[0];
+    assert_eq!(damage.fault, verify::Fault::Content);
+    assert_eq!(damage.also, [verify::Fault::Attributes { what: vec!["mtime"] }]);
+    let output = shop.output(&["verify"]);
+    let text = said(&output);
+    let whole = format!(
+        "is DAMAGED: 1 damage\n  {file}\n    what:   its content does not have the recorded digest; its mtime is not as recorded\n\
+         \x20   means:  the file one of the tree files cannot be restored from this day\n\
+         \x20   repair: it can be repaired from the day {}",
+        before.name()
+    );
+    assert!(output.status.code() == Some(12) && text.contains(&whole), "{text}");
+
+    // The same of a file outside the trees: its digest, and what pg_restore says.
+    let archive = day.path().join("database/shop/rest.dump");
+    let bytes = std::fs::read(&archive).unwrap();
+    std::fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
+    let report = verify(day);
+    assert_eq!((report.total, report.damages.len()), (2, 2), "{}", told(&report));
+    let damage = &report.damages[0];
+    assert!(damage.problem.contains("it does not have the digest in manifest.json"), "{}", told(&report));
+    assert_eq!(damage.also.len(), 1, "{}", told(&report));
+}
+
+#[test]
 fn a_repair_that_is_killed_is_gone_on_with_by_the_next() {
     let shop = Shop::with_two_days();
     let day = shop.days().pop().unwrap();

@@ -1,5 +1,7 @@
 //! What the threads of a verify share: the damages that they find, and how far they are.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -7,9 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::report::{Damage, KEPT, Report, Sample};
+use super::report::{Damage, KEPT, Part, Report, Sample};
 use super::{Choice, Error};
 use crate::event::{Context, Event, Phase, Unit};
+use crate::manifest::PathBytes;
 use crate::vault::ProofSeconds;
 
 /// Threads that read content.
@@ -25,7 +28,8 @@ pub(super) struct Gather {
     pub choice: Choice,
     /// The sizes of the database's files do not add up: all of them are read, whatever the sample.
     pub all_rows: AtomicBool,
-    damages: Mutex<Vec<Damage>>,
+    /// By part and file: what is wrong with one file is one damage, whoever finds it.
+    damages: Mutex<BTreeMap<(Part, PathBytes), Damage>>,
     found: AtomicU64,
     notes: Mutex<Vec<String>>,
     files: AtomicU64,
@@ -48,13 +52,22 @@ impl Gather {
         }
     }
 
-    /// One more damage.
+    /// One more damage, or more of one.
     pub fn add(&self, damage: Damage) {
-        self.found.fetch_add(1, Ordering::Relaxed);
         let mut damages = locked(&self.damages);
-        if damages.len() < KEPT {
-            damages.push(damage);
+        let has_room = damages.len() < KEPT;
+        match damages.entry((damage.part.clone(), damage.file.clone())) {
+            Entry::Occupied(mut place) => {
+                let both = place.get().clone().and(damage);
+                place.insert(both);
+                return;
+            }
+            Entry::Vacant(place) if has_room => {
+                place.insert(damage);
+            }
+            Entry::Vacant(_) => {}
         }
+        self.found.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Something that is no damage.
@@ -111,14 +124,13 @@ impl Gather {
     pub fn report(&self, day: &str, seconds: ProofSeconds) -> Report {
         let bytes = self.bytes.load(Ordering::Relaxed);
         self.tell(bytes);
-        let mut damages = std::mem::take(&mut *locked(&self.damages));
-        damages.sort_by(|a, b| (&a.part, &a.file).cmp(&(&b.part, &b.file)));
+        let damages = std::mem::take(&mut *locked(&self.damages));
         Report {
             day: day.to_owned(),
             files: self.files.load(Ordering::Relaxed),
             bytes,
             sampled: self.choice.sample,
-            damages,
+            damages: damages.into_values().collect(),
             total: self.found.load(Ordering::Relaxed),
             notes: std::mem::take(&mut *locked(&self.notes)),
             seconds,

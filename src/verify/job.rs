@@ -164,6 +164,7 @@ fn undescribed(candidate: &Candidate) -> Report {
         part: Part::Manifest,
         file: PathBytes(b"manifest.json".to_vec()),
         fault: Fault::Unreadable,
+        also: Vec::new(),
         problem,
         means: "nothing of the day can be verified, and daykeep does not restore it; its rows and files may be whole all the same"
             .to_owned(),

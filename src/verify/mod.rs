@@ -11,6 +11,7 @@ mod gather;
 mod job;
 mod judge;
 mod own;
+mod records;
 mod repair;
 mod report;
 mod rows;

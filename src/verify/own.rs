@@ -143,7 +143,7 @@ pub(super) fn concerns(part: &Part, choice: &Choice) -> bool {
 pub(super) fn damage(manifest: &Manifest, path: &Path, fault: Fault, problem: String) -> Damage {
     let part = part_of(manifest, path);
     let means = means(&part, path);
-    Damage { part, file: relative(path), fault, problem, means, record: None }
+    Damage { part, file: relative(path), fault, also: Vec::new(), problem, means, record: None }
 }
 
 fn means(part: &Part, path: &Path) -> String {
@@ -210,5 +210,5 @@ fn digest_of(path: &Path, gather: &Gather) -> Result<String, fs::Error> {
 pub(super) fn seal_damage(day: &str, fault: Fault, problem: String) -> Damage {
     let file = PathBytes(format!("seals/{day}.json").into_bytes());
     let means = means(&Part::Seal, Path::new(""));
-    Damage { part: Part::Seal, file, fault, problem, means, record: None }
+    Damage { part: Part::Seal, file, fault, also: Vec::new(), problem, means, record: None }
 }

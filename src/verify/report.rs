@@ -48,15 +48,18 @@ pub struct Sample {
     pub seed: u64,
 }
 
-/// One thing that is wrong with a day.
+/// One thing that is wrong with a day: a file, with all that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Damage {
     /// The part of the day that is hurt.
     pub part: Part,
     /// The file: relative to the day, or for the seal record to the repository's directory in the vault.
     pub file: PathBytes,
-    /// In what way.
+    /// In what way; of several, the gravest.
     pub fault: Fault,
+    /// In what other ways.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Fault>,
     /// What is wrong, one sentence.
     pub problem: String,
     /// What it means for a restore, one sentence.
@@ -66,7 +69,29 @@ pub struct Damage {
     pub record: Option<Box<FileRecord>>,
 }
 
+/// So many things that are wrong with one file are told.
+const TOLD_OF_ONE: usize = 8;
+
 impl Damage {
+    /// Both, of one file: what is graver leads. Whoever has lost the content need not be told what a wrong attribute means.
+    pub(super) fn and(self, other: Self) -> Self {
+        let (mut graver, lesser) =
+            if other.fault.rank() < self.fault.rank() { (other, self) } else { (self, other) };
+        let told = graver.also.len() + 1;
+        if told < TOLD_OF_ONE {
+            graver.problem = format!("{}; {}", graver.problem, lesser.problem);
+            if !graver.fault.is_loss() && graver.means != lesser.means {
+                graver.means = format!("{}; {}", graver.means, lesser.means);
+            }
+        } else if told == TOLD_OF_ONE {
+            graver.problem.push_str("; and more");
+        }
+        graver.also.push(lesser.fault);
+        graver.also.extend(lesser.also);
+        graver.record = graver.record.or(lesser.record);
+        graver
+    }
+
     /// Where the file is.
     #[must_use]
     pub fn path(&self, day: &Day) -> PathBuf {
@@ -130,6 +155,27 @@ pub enum Fault {
     Unreadable,
 }
 
+impl Fault {
+    /// The smaller the graver.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Missing => 0,
+            Self::Kind => 1,
+            Self::Unreadable => 2,
+            Self::Content => 3,
+            Self::Links => 4,
+            Self::Attributes { .. } => 5,
+            Self::Foreign => 6,
+            Self::Numbers => 7,
+        }
+    }
+
+    /// What was in it is lost.
+    fn is_loss(&self) -> bool {
+        self.rank() <= 3
+    }
+}
+
 /// A path as a damage names it.
 pub(super) fn relative(path: &Path) -> PathBytes {
     PathBytes::from(path)
@@ -160,4 +206,33 @@ pub fn shown(path: &PathBytes) -> String {
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Damage, Fault, Part};
+    use crate::manifest::PathBytes;
+
+    fn damage(fault: Fault, problem: &str, means: &str) -> Damage {
+        let (part, file) = (Part::Tree { name: "t".into() }, PathBytes(b"trees/t/a".to_vec()));
+        let (problem, means) = (problem.to_owned(), means.to_owned());
+        Damage { part, file, fault, also: Vec::new(), problem, means, record: None }
+    }
+
+    #[test]
+    fn the_graver_leads_and_says_what_it_means() {
+        let time = damage(Fault::Attributes { what: vec!["mtime"] }, "its mtime is off", "as it is");
+        let content = damage(Fault::Content, "its content is off", "it is lost");
+        for both in [time.clone().and(content.clone()), content.clone().and(time.clone())] {
+            assert_eq!((&both.fault, both.also.len()), (&Fault::Content, 1));
+            assert_eq!(both.problem, "its content is off; its mtime is off");
+            assert_eq!(both.means, "it is lost");
+        }
+        let links = damage(Fault::Links, "its links are off", "two files");
+        assert_eq!(time.and(links).means, "two files; as it is");
+        let number = |n: u32| damage(Fault::Numbers, &format!("number {n} is off"), "means");
+        let many = (1..20).map(number).reduce(Damage::and).unwrap();
+        assert!(many.problem.ends_with("; number 8 is off; and more"), "{}", many.problem);
+        assert_eq!((many.also.len(), many.means.as_str()), (18, "means"));
+    }
 }

@@ -364,8 +364,8 @@ impl Shelf<'_> {
         if seen.file.ok().as_ref() != sealed {
             let problem = "it does not have the digest in manifest.json".to_owned();
             let means = "its rows are still right, and would be restored".to_owned();
-            let (part, file) = (self.part(), relative(path));
-            gather.add(Damage { part, file, fault: Fault::Content, problem, means, record: None });
+            let (part, file, also) = (self.part(), relative(path), Vec::new());
+            gather.add(Damage { part, file, fault: Fault::Content, also, problem, means, record: None });
         }
         true
     }
@@ -397,8 +397,8 @@ impl Shelf<'_> {
         let lost: Vec<Stretch> =
             uses.filter_map(|digest| self.texts.get(digest)).flat_map(|wanted| wanted.uses.clone()).collect();
         let means = format!("{} of the database {} cannot be restored", rows_of(&lost), self.entry.name);
-        let (part, file) = (self.part(), PathBytes::from(path));
-        gather.add(Damage { part, file, fault, problem, means, record: None });
+        let (part, file, also) = (self.part(), PathBytes::from(path), Vec::new());
+        gather.add(Damage { part, file, fault, also, problem, means, record: None });
     }
 }
 

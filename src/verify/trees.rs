@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use super::gather::{Gather, in_parallel};
 use super::judge::{self, Maker};
+use super::records::{self, Records};
 use super::report::{Damage, Fault, Part, in_tree, shown};
 use super::walk::{Met, Walk};
 use super::{Choice, Error};
 use crate::fs::attributes::{has_xattrs, read_xattrs};
 use crate::fs::dir::{Dir, Kind, is_gone};
 use crate::fs::{self, OnPath as _, copy};
-use crate::manifest::{
-    FileKind, FileRecord, PathBytes, RecordReader, SealRecord, TreeRecord, TreeSeal, walk_order,
-};
+use crate::manifest::{FileKind, FileRecord, PathBytes, SealRecord, TreeRecord, TreeSeal};
 use crate::vault::Day;
 
 /// Content to be read.
@@ -23,6 +22,8 @@ struct Task {
     dir: Arc<Dir>,
     name: Vec<u8>,
     record: Box<FileRecord>,
+    /// What is wrong with it as far as was seen: told together with what is in it.
+    seen: Option<Damage>,
 }
 
 /// Holds the chosen trees against their records.
@@ -34,7 +35,7 @@ pub(super) fn check(day: &Day, seal: Option<&SealRecord>, gather: &Gather) -> Re
     let mut records = match Records::open(day) {
         Ok(records) => records,
         Err(error) => {
-            gather.add(unreadable_records(&error.to_string(), "no file of any tree"));
+            gather.add(records::unreadable(&error.to_string(), "no file of any tree"));
             return Ok(());
         }
     };
@@ -55,100 +56,6 @@ pub(super) fn check(day: &Day, seal: Option<&SealRecord>, gather: &Gather) -> Re
         records.tell_problem(day, gather);
         Ok(())
     })
-}
-
-/// The records with the next one at hand.
-struct Records {
-    reader: RecordReader,
-    next: Option<Box<FileRecord>>,
-    /// Why the reading ended before the end.
-    problem: Option<String>,
-    last: Option<Box<FileRecord>>,
-}
-
-impl Records {
-    fn open(day: &Day) -> Result<Self, crate::manifest::RecordsError> {
-        let mut records =
-            Self { reader: RecordReader::open(&day.records())?, next: None, problem: None, last: None };
-        records.advance();
-        Ok(records)
-    }
-
-    /// The next record, if it is of this tree.
-    fn peek(&self, tree: &str) -> Option<&FileRecord> {
-        self.next.as_deref().filter(|record| record.tree == tree)
-    }
-
-    fn take(&mut self) -> Option<Box<FileRecord>> {
-        let taken = self.next.take();
-        self.last.clone_from(&taken);
-        self.advance();
-        taken
-    }
-
-    fn advance(&mut self) {
-        if self.problem.is_some() {
-            return;
-        }
-        match self.reader.next() {
-            None => {}
-            Some(Err(error)) => self.problem = Some(error.to_string()),
-            Some(Ok(record)) => {
-                let in_order =
-                    self.last.as_deref().is_none_or(|last| walk_order(last, &record) == Ordering::Less);
-                if in_order {
-                    self.next = Some(Box::new(record));
-                } else {
-                    let path = shown(&record.path);
-                    self.problem = Some(format!("the record of {path} stands out of order"));
-                }
-            }
-        }
-    }
-
-    fn skip_tree(&mut self, tree: &str) {
-        while self.peek(tree).is_some() {
-            self.take();
-        }
-    }
-
-    /// What is left when every tree is through is wrong.
-    fn tell_problem(&self, day: &Day, gather: &Gather) {
-        if let Some(problem) = &self.problem {
-            let behind = match &self.last {
-                Some(last) => format!("no file behind {} of the tree {}", shown(&last.path), last.tree),
-                None => "no file of any tree".to_owned(),
-            };
-            gather.add(unreadable_records(problem, &behind));
-        } else if let Some(record) = &self.next
-            && !day.manifest().trees.contains_key(&record.tree)
-        {
-            gather.add(Damage {
-                part: Part::Records,
-                file: PathBytes(b"files.jsonl.zst".to_vec()),
-                fault: Fault::Numbers,
-                problem: format!(
-                    "it has records of a tree {:?} that manifest.json does not know",
-                    record.tree
-                ),
-                means: "that tree is not restored".to_owned(),
-                record: None,
-            });
-        }
-    }
-}
-
-fn unreadable_records(problem: &str, what: &str) -> Damage {
-    Damage {
-        part: Part::Records,
-        file: PathBytes(b"files.jsonl.zst".to_vec()),
-        fault: Fault::Unreadable,
-        problem: problem.to_owned(),
-        means: format!(
-            "{what} can be held against its record, or restored by it; restore.sh copies the trees as they are"
-        ),
-        record: None,
-    }
 }
 
 /// One tree and its records.
@@ -246,8 +153,7 @@ impl<'a> Merge<'a> {
     }
 
     fn damage(&self, record: Box<FileRecord>, fault: Fault, problem: String, means: String) {
-        let (part, file) = (self.part(), in_tree(self.tree, &record.path.0));
-        self.gather.add(Damage { part, file, fault, problem, means, record: Some(record) });
+        self.gather.add(damage(record, fault, problem, means));
     }
 
     fn part(&self) -> Part {
@@ -291,6 +197,7 @@ impl<'a> Merge<'a> {
             part: self.part(),
             file: in_tree(self.tree, &met.path),
             fault: Fault::Foreign,
+            also: Vec::new(),
             problem: format!("there is a {word} that no record knows"),
             means: "it is no part of the day; restore.sh would restore it all the same".to_owned(),
             record: None,
@@ -313,26 +220,26 @@ impl<'a> Merge<'a> {
             self.damage(record, Fault::Kind, format!("it is a {is}, and was a {was}"), means);
             return Ok(());
         }
-        self.attributes(&record, met);
-        let first_of_its_inode = self.links(&record, met);
-        if record.kind != FileKind::File {
-            return Ok(());
-        }
-        if record.size != met.stat.size {
+        let (linked, first_of_its_inode) = self.links(&record, met);
+        let mut seen = both_of(self.attributes(&record, met), linked);
+        if record.kind == FileKind::File && record.size != met.stat.size {
             let problem = format!("it has {} bytes, and had {}", met.stat.size, record.size);
             let means = lost(&record);
-            self.damage(record, Fault::Content, problem, means);
-            return Ok(());
+            seen = both_of(seen, Some(damage(record, Fault::Content, problem, means)));
+        } else if record.kind == FileKind::File {
+            let choice: &Choice = &self.gather.choice;
+            let name = in_tree(self.tree, &record.path.0);
+            if choice.tree_content && first_of_its_inode && self.gather.is_chosen(&name.0) {
+                return give(Task { dir: Arc::clone(&met.dir), name: met.name.clone(), record, seen });
+            }
         }
-        let choice: &Choice = &self.gather.choice;
-        let name = in_tree(self.tree, &record.path.0);
-        if choice.tree_content && first_of_its_inode && self.gather.is_chosen(&name.0) {
-            give(Task { dir: Arc::clone(&met.dir), name: met.name.clone(), record })?;
+        if let Some(damage) = seen {
+            self.gather.add(damage);
         }
         Ok(())
     }
 
-    fn attributes(&mut self, record: &FileRecord, met: &Met) {
+    fn attributes(&mut self, record: &FileRecord, met: &Met) -> Option<Damage> {
         let mut what = judge::differences(record, &met.stat, self.maker);
         if self.maker.could_not_give_away(record, &met.stat) {
             self.not_given_away += 1;
@@ -350,7 +257,7 @@ impl<'a> Merge<'a> {
             _ => what.push("xattrs"),
         }
         if what.is_empty() {
-            return;
+            return None;
         }
         let problem = format!("its {} not as recorded", listed(&what));
         let means = if what == ["target"] {
@@ -358,25 +265,25 @@ impl<'a> Merge<'a> {
         } else {
             "restore.sh would restore it like this; the record has it right".to_owned()
         };
-        self.damage(Box::new(record.clone()), Fault::Attributes { what }, problem, means);
+        Some(damage(Box::new(record.clone()), Fault::Attributes { what }, problem, means))
     }
 
-    /// Names of one group are one inode. True for the first name of an inode: the content of the others is the same.
-    fn links(&mut self, record: &FileRecord, met: &Met) -> bool {
-        let Some(group) = record.link_group else { return true };
+    /// Names of one group are one inode; what is wrong with that. True for the first name of an inode: the content of the others is
+    /// the same.
+    fn links(&mut self, record: &FileRecord, met: &Met) -> (Option<Damage>, bool) {
+        let Some(group) = record.link_group else { return (None, true) };
         match self.groups.get(&group) {
             None => {
                 self.groups.insert(group, (met.stat.ino, record.path.clone()));
-                true
+                (None, true)
             }
-            Some((ino, _)) if *ino == met.stat.ino => false,
+            Some((ino, _)) if *ino == met.stat.ino => (None, false),
             Some((_, first)) => {
                 let first = shown(first);
                 let problem = format!("it was one inode with {first}, and is not any more");
                 let means =
                     "restore.sh would restore two files where there was one with two names".to_owned();
-                self.damage(Box::new(record.clone()), Fault::Links, problem, means);
-                true
+                (Some(damage(Box::new(record.clone()), Fault::Links, problem, means)), true)
             }
         }
     }
@@ -412,6 +319,7 @@ impl<'a> Merge<'a> {
                 part,
                 file: PathBytes(file),
                 fault: Fault::Numbers,
+                also: Vec::new(),
                 problem: format!(
                     "{who} says that the tree {} has {} entries, {} files and {} bytes; the records have {counted}",
                     self.tree, said.entries, said.files, said.bytes
@@ -463,6 +371,7 @@ fn cannot_read(tree: &str, path: &[u8], error: &fs::Error) -> Damage {
         part: Part::Tree { name: tree.to_owned() },
         file: in_tree(tree, path),
         fault: Fault::Unreadable,
+        also: Vec::new(),
         problem: format!("{error}: {}", error.source),
         means: "what is in it cannot be restored as long as it cannot be read".to_owned(),
         record: None,
@@ -480,12 +389,26 @@ fn read_content(task: &Task, gather: &Gather) {
         return;
     }
     gather.read_whole();
-    let (fault, problem) = match digest {
-        Ok(digest) if record.blake3.as_deref() == Some(digest.to_hex().as_str()) => return,
-        Ok(_) => (Fault::Content, "its content does not have the recorded digest".to_owned()),
-        Err(error) => (Fault::Unreadable, format!("{error}: {}", error.source)),
+    let wrong = match digest {
+        Ok(digest) if record.blake3.as_deref() == Some(digest.to_hex().as_str()) => None,
+        Ok(_) => Some((Fault::Content, "its content does not have the recorded digest".to_owned())),
+        Err(error) => Some((Fault::Unreadable, format!("{error}: {}", error.source))),
     };
-    let part = Part::Tree { name: record.tree.clone() };
-    let (file, means) = (in_tree(&record.tree, &record.path.0), lost(record));
-    gather.add(Damage { part, file, fault, problem, means, record: Some(record.clone()) });
+    let wrong = wrong.map(|(fault, problem)| damage(record.clone(), fault, problem, lost(record)));
+    if let Some(damage) = both_of(wrong, task.seen.clone()) {
+        gather.add(damage);
+    }
+}
+
+/// What is wrong with a name of a tree.
+fn damage(record: Box<FileRecord>, fault: Fault, problem: String, means: String) -> Damage {
+    let (part, file) = (Part::Tree { name: record.tree.clone() }, in_tree(&record.tree, &record.path.0));
+    Damage { part, file, fault, also: Vec::new(), problem, means, record: Some(record) }
+}
+
+fn both_of(one: Option<Damage>, other: Option<Damage>) -> Option<Damage> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.and(other)),
+        (one, other) => one.or(other),
+    }
 }
