@@ -19,26 +19,6 @@ use serde_json::{Value, json};
 use support::postgres::{check, majors, newest_bin_dir};
 use support::shop::{Shop, said};
 
-const CHECK: &str = "
-[repository.shop.check.documents]
-database = \"shop\"
-tree = \"files\"
-query = \"select path, size::bigint, 'upload ' || id from document\"
-";
-/// Rows that name files of the tree.
-const DOCUMENTS: &str = "
-    CREATE TABLE document (id int PRIMARY KEY, path text NOT NULL, size int);
-    INSERT INTO document VALUES (1, 'one', 25), (2, 'two', 25), (3, 'deep/er/file', NULL);
-";
-
-/// A shop with one day whose rows ask for files.
-fn shop() -> Shop {
-    let shop = Shop::new(CHECK);
-    shop.server.psql("shop", DOCUMENTS);
-    shop.run();
-    shop
-}
-
 /// What is in a scratch directory.
 fn left_in(directory: &Path) -> Vec<String> {
     let Ok(names) = fs::read_dir(directory) else { return Vec::new() };
@@ -100,7 +80,7 @@ fn below(root: &Path, but: &[&str]) -> BTreeMap<PathBuf, (i64, i64)> {
 
 #[test]
 fn a_good_day_is_proven_and_nothing_else_is_touched() {
-    let mut shop = shop();
+    let mut shop = Shop::with_documents();
     shop.server.append_conf("log_connections = on\nlog_statement = all\nautovacuum = off\n");
     shop.server.restart();
     // The first drill makes the directories that it needs.
@@ -131,7 +111,7 @@ fn a_good_day_is_proven_and_nothing_else_is_touched() {
 
 #[test]
 fn a_vault_alone_is_enough() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     let scratch = shop.path("x".repeat(100).as_str());
     let arguments = ["--json", "--config", "/none", "drill", "--vault"].map(str::to_owned);
     let paths =
@@ -152,7 +132,7 @@ fn a_vault_alone_is_enough() {
 
 #[test]
 fn a_vault_that_can_only_be_read_is_drilled_all_the_same() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     let read_only = shop.path("read-only");
     fs::create_dir(&read_only).unwrap();
     let mount = |words: &[&str]| {
@@ -180,7 +160,7 @@ fn a_vault_that_can_only_be_read_is_drilled_all_the_same() {
 
 #[test]
 fn a_drill_that_looked_at_less_proves_nothing_and_may_leave_its_scratch_place() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     let output = shop.output(&["--json", "drill", "shop", "--no-trees", "--keep"]);
     assert!(output.status.success(), "{}", said(&output));
     let told = document(&output);
@@ -196,7 +176,7 @@ fn a_drill_that_looked_at_less_proves_nothing_and_may_leave_its_scratch_place() 
 
 #[test]
 fn a_newer_server_takes_the_day_too() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     let newest = newest_bin_dir();
     let output = shop.output(&["--json", "drill", "--bin-dir", newest.to_str().unwrap()]);
     assert!(output.status.success(), "{}", said(&output));
@@ -375,7 +355,7 @@ fn lose_a_file(shop: &Shop, name: &str) {
 
 #[test]
 fn a_lost_row_fails_the_drill_with_its_table() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     lose_a_row(&shop);
     let found = findings(&shop, &[]);
     let row = "database \"shop\": table \"public\".\"stock\" has 299 rows, and 300 were recorded at the freeze point";
@@ -388,7 +368,7 @@ fn a_lost_row_fails_the_drill_with_its_table() {
 
 #[test]
 fn a_lost_table_fails_the_drill_with_its_name() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     lose_a_table(&shop);
     let found = findings(&shop, &[]);
     assert!(
@@ -400,7 +380,7 @@ fn a_lost_table_fails_the_drill_with_its_name() {
 
 #[test]
 fn a_lost_file_fails_the_drill_with_its_name_and_upload() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     lose_a_file(&shop, "two");
     for trees in [&[][..], &["--hash-trees"]] {
         let found = findings(&shop, trees);
@@ -414,7 +394,7 @@ fn a_lost_file_fails_the_drill_with_its_name_and_upload() {
 
 #[test]
 fn what_is_damaged_is_named_and_a_proof_is_lost_with_it() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     assert!(shop.output(&["drill"]).status.success() && is_proven(&shop));
     let file = shop.days()[0].path().join("trees/files/deep/er/file");
     let before = filetime::FileTime::from_last_modification_time(&fs::metadata(&file).unwrap());
@@ -437,8 +417,34 @@ fn what_is_damaged_is_named_and_a_proof_is_lost_with_it() {
 }
 
 #[test]
+fn a_drill_that_failed_is_to_be_made_again_after_a_repair() {
+    let shop = Shop::with_documents();
+    let day = shop.days()[0].name().to_owned();
+    let file = shop.days()[0].path().join("trees/files/one");
+    let mut content = fs::read(&file).unwrap();
+    content[3] ^= 4;
+    fs::write(&file, content).unwrap();
+    findings(&shop, &["--hash-trees"]);
+    let told = said(&shop.output(&["status"]));
+    assert!(told.contains("  drill         FAILED ") && told.contains("trees/files/one: "), "{told}");
+    let output = shop.output(&["verify", "--repair", "--yes"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let told = said(&shop.output(&["status"]));
+    let again = format!("repaired since; drill it again: `daykeep drill shop {day}`");
+    assert!(told.contains(&format!("  drill         {day} failed its drill ")), "{told}");
+    assert!(told.contains(&again) && !told.contains("FAILED"), "{told}");
+    assert!(told.starts_with("newest proven day: NONE") && !is_proven(&shop), "{told}");
+    let status = document(&shop.output(&["status", "--json"]));
+    let drill = &status["repositories"][0]["last_drill"];
+    assert_eq!((&drill["ok"], &drill["repaired_since"]), (&json!(false), &json!(true)), "{status:#}");
+    assert!(said(&shop.output(&["list"])).contains("repaired"), "{}", said(&shop.output(&["list"])));
+    assert!(shop.output(&["drill", "--hash-trees"]).status.success() && is_proven(&shop));
+    assert!(!said(&shop.output(&["status"])).contains("drill it again"));
+}
+
+#[test]
 fn what_keeps_a_drill_from_being_made_is_no_word_about_the_day() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     assert!(shop.output(&["drill"]).status.success());
     let mut forger = Forger::of(&shop);
     let manifest = forger.manifest.clone();
@@ -466,7 +472,7 @@ fn what_keeps_a_drill_from_being_made_is_no_word_about_the_day() {
 
 #[test]
 fn a_place_without_room_is_refused_with_the_figures() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     let small = shop.path("small");
     fs::create_dir(&small).unwrap();
     let mut mount = Command::new("mount");
@@ -496,7 +502,7 @@ fn start(shop: &Shop) -> (Child, std::io::Lines<BufReader<std::process::ChildStd
 
 #[test]
 fn a_killed_drill_leaves_no_server_and_the_next_one_removes_the_rest() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     let moments = [
         ("starting a scratch server", 0),
         ("starting a scratch server", 150),
@@ -530,7 +536,7 @@ fn a_killed_drill_leaves_no_server_and_the_next_one_removes_the_rest() {
 
 #[test]
 fn a_signal_stops_a_drill_which_removes_what_it_made() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     let (mut drill, mut lines) = start(&shop);
     assert!(lines.any(|line| line.unwrap().contains("restoring the databases")));
     let names = scratch_of(&shop);
@@ -545,7 +551,7 @@ fn a_signal_stops_a_drill_which_removes_what_it_made() {
 
 #[test]
 fn two_drills_in_one_place_are_one_too_many() {
-    let shop = shop();
+    let shop = Shop::with_documents();
     let (mut drill, mut lines) = start(&shop);
     assert!(lines.any(|line| line.unwrap().contains("starting a scratch server")));
     let output = shop.output(&["drill"]);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::api::wire;
 use crate::hold::HoldRecord;
 use crate::journal::{self, Job, JobState};
-use crate::vault::{Days, Proof, ProofKind, Vault, proven};
+use crate::vault::{Days, Proof, ProofKind, Vault, proven, repaired_since_drill};
 
 /// A job as its journal has it. How long it took is for whoever knows the time.
 #[must_use]
@@ -86,6 +86,7 @@ fn newest(last: &mut Option<wire::Proved>, day: &str, kind: ProofKind, outcomes:
             total_seconds: outcome.seconds.total,
             damages: outcome.damages,
             first: outcome.first.first().cloned(),
+            repaired_since: kind == ProofKind::Drill && repaired_since_drill(outcomes),
         });
     }
 }

@@ -153,6 +153,9 @@ pub struct Proved {
     pub damages: u64,
     /// The first of them, or why the drill failed.
     pub first: Option<String>,
+    /// Of a drill that failed: damage was repaired since, and nobody knows whether the day restores before it is drilled again.
+    #[serde(default)]
+    pub repaired_since: bool,
 }
 
 /// A hold that outlives its run.

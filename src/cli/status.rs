@@ -109,8 +109,14 @@ fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
     for (verb, last) in [("verify", &repository.last_verify), ("drill", &repository.last_drill)] {
         if let Some(last) = last.as_ref().filter(|last| !last.ok) {
             let why = last.first.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-            let when = figures::age(last.at, now);
-            page.line(format!("  {verb:<13} FAILED {when} ({}){why}", last.day));
+            let (when, day) = (figures::age(last.at, now), &last.day);
+            page.line(if last.repaired_since {
+                format!(
+                    "  {verb:<13} {day} failed its drill {when}, repaired since; drill it again: `daykeep drill {name} {day}`"
+                )
+            } else {
+                format!("  {verb:<13} FAILED {when} ({day}){why}")
+            });
         }
     }
     match (&repository.kept_hold, repository.held) {

@@ -61,7 +61,7 @@ pub use lock::Locked;
 pub use pin::Pin;
 pub use place::{Overlap, overlap, real_place};
 pub use probe::Probe;
-pub use proofs::{Proof, ProofKind, ProofSeconds, Standing, proven};
+pub use proofs::{Proof, ProofKind, ProofSeconds, Standing, proven, repaired_since_drill};
 pub use writer::DayWriter;
 
 use crate::fs;

@@ -128,6 +128,18 @@ pub fn proven(proofs: &[Proof]) -> Option<&Proof> {
     (drill.ok && deciding.is_none_or(|proof| proof.ok)).then_some(drill)
 }
 
+/// Whether a day's newest drill failed, and damage that was known was mended since: a verify found some, and a later one of everything,
+/// made after the drill, finds none. Whether the day restores now nobody knows before it is drilled again.
+#[must_use]
+pub fn repaired_since_drill(proofs: &[Proof]) -> bool {
+    let Some(at) = proofs.iter().rposition(|proof| proof.kind == ProofKind::Drill) else { return false };
+    let decides = |proof: &&Proof| proof.kind == ProofKind::Verify && (!proof.ok || proof.sampled.is_none());
+    let deciding: Vec<(usize, &Proof)> =
+        proofs.iter().enumerate().filter(|(_, proof)| decides(proof)).collect();
+    let is_repair = |pair: &[(usize, &Proof)]| !pair[0].1.ok && pair[1].1.ok && pair[1].0 > at;
+    !proofs[at].ok && deciding.last().is_some_and(|(_, last)| last.ok) && deciding.windows(2).any(is_repair)
+}
+
 /// How a day stands by what was proven of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,6 +156,8 @@ pub enum Standing {
     Damaged,
     /// Its newest drill failed.
     DrillFailed,
+    /// Its newest drill failed, and what was damaged was repaired since: it is to be drilled again.
+    Repaired,
 }
 
 impl Standing {
@@ -157,6 +171,7 @@ impl Standing {
             Self::Proven => "proven",
             Self::Damaged => "DAMAGED",
             Self::DrillFailed => "DRILL FAILED",
+            Self::Repaired => "repaired",
         }
     }
 
@@ -171,6 +186,8 @@ impl Standing {
             Self::Proven
         } else if damaged {
             Self::Damaged
+        } else if repaired_since_drill(proofs) {
+            Self::Repaired
         } else if drill.is_some_and(|drill| !drill.ok) {
             Self::DrillFailed
         } else if verifies().any(|proof| whole(&proof)) {
@@ -206,6 +223,24 @@ mod tests {
         assert_eq!(word(&[drill(false), verify(true, None)]), "DRILL FAILED");
         assert_eq!(word(&[drill(true), verify(true, Some(5.0))]), "proven");
         assert_eq!(word(&[drill(true), verify(false, None)]), "DAMAGED");
+    }
+
+    #[test]
+    fn a_failed_drill_is_to_be_made_again_when_damage_was_repaired_since() {
+        let drill = |ok| proof(ProofKind::Drill, ok, None);
+        let verify = |ok, sampled| proof(ProofKind::Verify, ok, sampled);
+        let word = |proofs: &[Proof]| Standing::of(proofs).word();
+        let (found, mended) = (verify(false, None), verify(true, None));
+        assert_eq!(word(&[drill(false), found.clone(), mended.clone()]), "repaired");
+        assert_eq!(word(&[verify(false, Some(5.0)), drill(false), mended.clone()]), "repaired");
+        assert_eq!(word(&[drill(false), found.clone(), verify(true, Some(5.0)), mended.clone()]), "repaired");
+        // Nothing was found to be repaired, not all of it was looked at, the drill came later, or there is new damage.
+        assert_eq!(word(&[mended.clone(), drill(false), mended.clone()]), "DRILL FAILED");
+        assert_eq!(word(&[drill(false), found.clone(), verify(true, Some(5.0))]), "DAMAGED");
+        assert_eq!(word(&[found.clone(), mended.clone(), drill(false), mended.clone()]), "DRILL FAILED");
+        assert_eq!(word(&[drill(false), found.clone(), mended.clone(), found.clone()]), "DAMAGED");
+        assert_eq!(word(&[drill(false), found.clone(), mended.clone(), drill(false)]), "DRILL FAILED");
+        assert_eq!(word(&[drill(false), found, mended, drill(true)]), "proven");
     }
 
     #[test]

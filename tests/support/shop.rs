@@ -35,6 +35,18 @@ const SQL: &str = r"
     INSERT INTO page SELECT g, md5(g::text) FROM generate_series(1, 3000) g;
 ";
 
+/// Rows that name files of the tree, and the check that asks for them.
+const CHECK: &str = "
+[repository.shop.check.documents]
+database = \"shop\"
+tree = \"files\"
+query = \"select path, size::bigint, 'upload ' || id from document\"
+";
+const DOCUMENTS: &str = "
+    CREATE TABLE document (id int PRIMARY KEY, path text NOT NULL, size int);
+    INSERT INTO document VALUES (1, 'one', 25), (2, 'two', 25), (3, 'deep/er/file', NULL);
+";
+
 /// The repository, its vault and its configuration.
 pub struct Shop {
     pub home: TempDir,
@@ -59,6 +71,14 @@ impl Shop {
         let shop = Self::new("");
         shop.run();
         shop.change();
+        shop.run();
+        shop
+    }
+
+    /// With one day, whose rows ask for files.
+    pub fn with_documents() -> Self {
+        let shop = Self::new(CHECK);
+        shop.server.psql("shop", DOCUMENTS);
         shop.run();
         shop
     }
