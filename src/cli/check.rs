@@ -1,5 +1,7 @@
 //! `daykeep check`
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::failure::{Failure, Kind};
@@ -31,8 +33,9 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     };
     let context = session.context();
     let outcomes = wait_for(async {
-        let live =
-            Live::connect(&database.server).await.map_err(|error| Failure::of(Kind::Failed, &error))?;
+        let live = Live::connect(&database.server)
+            .await
+            .map_err(|error| Failure::of(Kind::Failed, &error).hint(hint(&error.into(), &repository.name)))?;
         Ok(made(repository, &live, &context).await)
     })?;
     tell(repository, outcomes, session)
@@ -75,6 +78,7 @@ fn tell(repository: &Repository, outcomes: Vec<Outcome>, session: &Session) -> R
     } else {
         session.out.text(&page.0)?;
     }
+    let hints: BTreeSet<String> = failed.iter().map(|(_, error)| hint(error, &repository.name)).collect();
     let mut failed = failed.into_iter();
     let Some((_, first)) = failed.next() else { return Ok(()) };
     let rest: Vec<String> = failed.map(|(_, error)| error.to_string()).collect();
@@ -82,6 +86,26 @@ fn tell(repository: &Repository, outcomes: Vec<Outcome>, session: &Session) -> R
         return Err(Failure::told(Kind::Failed));
     }
     let failure = Failure::of(Kind::Failed, &first).caused_by(rest.iter().map(String::as_str));
-    Err(failure
-        .hint("what changes while it is looked at may be told wrongly: check again before you restore"))
+    Err(hints.into_iter().fold(failure, Failure::hint))
+}
+
+/// What to do about a check that failed: a file that is missing is another thing than a question that nobody answered.
+fn hint(error: &crosscheck::Error, repository: &str) -> String {
+    let lost = |what: &str, part: &str| {
+        format!(
+            "no row was looked at: {what}; if it is lost, `daykeep restore {repository} latest --only {part} --plan` shows what the \
+             newest day brings back"
+        )
+    };
+    match error {
+        crosscheck::Error::FilesMissing { .. } | crosscheck::Error::Cancelled => {
+            "what changes while it is looked at may be told wrongly: check again before you restore"
+                .to_owned()
+        }
+        crosscheck::Error::CheckQuery { check, .. } => {
+            format!("mend the query of [repository.{repository}.check.{check}]")
+        }
+        crosscheck::Error::Database(_) => lost("the database does not answer", "database"),
+        crosscheck::Error::Tree(_) => lost("the tree cannot be read", "trees"),
+    }
 }
