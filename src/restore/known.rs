@@ -69,7 +69,7 @@ pub(super) fn of(request: &Request, day: &Day, now: Timestamp) -> Result<Known, 
 fn finding(standing: Standing, proofs: &[Proof]) -> Option<Finding> {
     let kind = match standing {
         Standing::Damaged => ProofKind::Verify,
-        Standing::DrillFailed => ProofKind::Drill,
+        Standing::DrillFailed | Standing::Repaired => ProofKind::Drill,
         Standing::Unknown | Standing::Sampled | Standing::Verified | Standing::Proven => return None,
     };
     let found = proofs.iter().rev().find(|proof| proof.kind == kind && !proof.ok)?;
@@ -89,6 +89,9 @@ fn warning(day: &str, standing: Standing, finding: Option<&Finding>) -> Option<S
             told("was found DAMAGED by the verify")
         )),
         Standing::DrillFailed => Some(told("FAILED the drill")),
+        Standing::Repaired => {
+            Some(told("was repaired since and not drilled again; before, it failed the drill"))
+        }
         Standing::Unknown | Standing::Sampled | Standing::Verified => {
             Some(format!("the day {day} is not proven: no drill has restored it and found it right"))
         }
