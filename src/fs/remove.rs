@@ -141,10 +141,19 @@ impl Removal<'_> {
     }
 
     fn empty(&self, directory: &Arc<Open>) -> Result<(), Error> {
-        let path = || directory.path(self.root);
-        let mut names = Dir::read_from(&directory.fd).on("read the directory", &path())?;
+        let unread = |source: Errno| Error {
+            action: "read the directory",
+            path: directory.path(self.root),
+            source: source.into(),
+        };
+        let failed = |action, name: &CStr, source: Errno| Error {
+            action,
+            path: joined(&directory.path(self.root), name),
+            source: source.into(),
+        };
+        let mut names = Dir::read_from(&directory.fd).map_err(unread)?;
         while let Some(entry) = names.read() {
-            let entry = entry.map_err(std::io::Error::from).on("read the directory", &path())?;
+            let entry = entry.map_err(unread)?;
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
@@ -155,10 +164,11 @@ impl Removal<'_> {
             let maybe_directory = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
             match maybe_directory.then(|| open_directory(&directory.fd, name)) {
                 None | Some(Ok(None)) => {
-                    unlink(directory, name, AtFlags::empty()).on("remove", &joined(&path(), name))?;
+                    unlink(directory, name, AtFlags::empty())
+                        .map_err(|error| failed("remove", name, error))?;
                 }
                 Some(Ok(Some(fd))) => self.go_below(directory, name, fd)?,
-                Some(Err(error)) => return Err(error).on("open", &joined(&path(), name)),
+                Some(Err(error)) => return Err(failed("open", name, error)),
             }
             self.gone();
         }
@@ -202,8 +212,11 @@ impl Removal<'_> {
         let mut directory = directory;
         while directory.below.fetch_sub(1, Ordering::AcqRel) == 1 {
             let Some(above) = &directory.above else { return Ok(()) };
-            unlink(above, &directory.name, AtFlags::REMOVEDIR)
-                .on("remove the directory", &directory.path(self.root))?;
+            unlink(above, &directory.name, AtFlags::REMOVEDIR).map_err(|source| Error {
+                action: "remove the directory",
+                path: directory.path(self.root),
+                source: source.into(),
+            })?;
             directory = above;
         }
         Ok(())
