@@ -3,8 +3,8 @@
 
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-daykeep=$top/target/release/daykeep
-examples=$top/target/release/examples
+daykeep=${DAYKEEP:-$top/target/release/daykeep}
+examples=${EXAMPLES:-$top/target/release/examples}
 pgbin=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1)
 work=$(mktemp -d "${BENCH_DIR:-/var/tmp}/daykeep-bench.XXXXXX")
 chmod 755 "$work"
