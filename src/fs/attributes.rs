@@ -75,6 +75,10 @@ pub fn has_xattrs(dir: &Dir) -> Result<bool, Error> {
 /// As [`read_xattrs`].
 pub fn read_open_xattrs(file: &File, shown: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     let mut found = BTreeMap::new();
+    // Most files have none, which one call tells.
+    if rustix::fs::flistxattr_query(file) == Ok(0) {
+        return Ok(found);
+    }
     let keys = match file.list_xattr() {
         Err(error) if is_unsupported(&error) => return Ok(found),
         other => other.on("list the extended attributes of", shown)?,
@@ -91,6 +95,9 @@ pub fn read_open_xattrs(file: &File, shown: &Path) -> Result<BTreeMap<String, Ve
 
 // The directory itself is reached through its link in /proc, which must be followed; a name in it must not be.
 fn list(dir: &Dir, name: &[u8]) -> io::Result<Vec<OsString>> {
+    if name.is_empty() && rustix::fs::flistxattr_query(dir) == Ok(0) {
+        return Ok(Vec::new());
+    }
     let path = dir.proc_path(name);
     let listed = if name.is_empty() { xattr::list_deref(path) } else { xattr::list(path) };
     match listed {
@@ -163,6 +170,19 @@ pub fn give(made: impl AsFd, shown: &Path, wanted: &Attributes) -> Result<Lackin
     }
     rustix::fs::futimens(&made, &to_modify(wanted.mtime)).on("set the times of", shown)?;
     Ok(lacking)
+}
+
+/// As [`apply`], for a file that was made just now under this name and is still open.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_made(made: &File, dir: &Dir, name: &[u8], wanted: &Attributes) -> Result<Lacking, Error> {
+    // Most directories give nothing on to what is made in them.
+    if rustix::fs::flistxattr_query(made) == Ok(0) {
+        give(made, &dir.path_of(name), wanted)
+    } else {
+        apply(dir, name, Kind::File, wanted)
+    }
 }
 
 /// Whether the file system that a directory is on keeps extended attributes of this name's kind.

@@ -41,6 +41,68 @@ pub fn content(
     digest_extents(source, target, watch)
 }
 
+/// As [`content`], for a file that is thought to have `size` bytes, so that a small one need not be asked for its size and holes.
+///
+/// # Errors
+/// As [`content`].
+pub fn content_sized(
+    source: &File,
+    target: Option<&File>,
+    size: u64,
+    watch: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<blake3::Hash> {
+    let Some(size) = usize::try_from(size).ok().filter(|_| size <= WORTH_A_HOLE) else {
+        return content(source, target, watch);
+    };
+    let mut buffer = BUFFER.take();
+    buffer.resize(CHUNK, 0);
+    let read = read_small(source, &mut buffer[..size], watch);
+    let digest = read.and_then(|read| {
+        if let Some(target) = target {
+            target.write_all_at(&buffer[..read], 0)?;
+        }
+        Ok(blake3::hash(&buffer[..read]))
+    });
+    BUFFER.set(buffer);
+    digest
+}
+
+/// The BLAKE3 digest of a file that is thought to have `size` bytes; `watch` as for [`content`].
+///
+/// # Errors
+/// Reading failed, or `watch` stopped it.
+pub fn digest(
+    source: &File,
+    size: u64,
+    watch: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<blake3::Hash> {
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size < CHUNK) else {
+        return digest_extents(source, None, watch);
+    };
+    let mut buffer = BUFFER.take();
+    buffer.resize(CHUNK, 0);
+    let digest = read_small(source, &mut buffer[..size], watch).map(|read| blake3::hash(&buffer[..read]));
+    BUFFER.set(buffer);
+    digest
+}
+
+/// Fills the buffer from the beginning of the file; gives how much there was.
+fn read_small(
+    source: &File,
+    buffer: &mut [u8],
+    watch: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<usize> {
+    let mut at = 0;
+    while at < buffer.len() {
+        match source.read_at(&mut buffer[at..], at as u64)? {
+            0 => break,
+            read => at += read,
+        }
+    }
+    watch(at as u64)?;
+    Ok(at)
+}
+
 fn digest_extents(
     source: &File,
     target: Option<&File>,

@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
 
 use crate::fs::{Error, Inode, OnPath as _};
@@ -233,16 +235,22 @@ impl Dir {
     /// # Errors
     /// As [`Dir::dir`].
     pub fn beneath(&self, path: &[u8]) -> Result<Self, Error> {
-        let mut here =
-            Self { fd: self.on("open the directory", b"", self.fd.try_clone())?, path: self.path.clone() };
-        let mut rest = path;
+        let (first, mut rest) = split_piece(path);
+        let mut here = self.piece_beneath(first)?;
         while !rest.is_empty() {
             let (piece, behind) = split_piece(rest);
-            let fd = resolve(&here.fd, piece, DIRECTORY);
-            here = Self { fd: here.on("open the directory", piece, fd)?, path: here.path_of(piece) };
+            here = here.piece_beneath(piece)?;
             rest = behind;
         }
         Ok(here)
+    }
+
+    fn piece_beneath(&self, piece: &[u8]) -> Result<Self, Error> {
+        if piece.is_empty() {
+            return self.shown_as(&self.path);
+        }
+        let fd = resolve(&self.fd, piece, DIRECTORY);
+        Ok(Self { fd: self.on("open the directory", piece, fd)?, path: self.path_of(piece) })
     }
 
     /// The names in it, sorted.
@@ -252,7 +260,20 @@ impl Dir {
     pub fn names(&self) -> Result<Names, Error> {
         // Opened again, so that the position in it is ours.
         let fd = rustix::fs::openat(&self.fd, ".", DIRECTORY, Mode::empty());
-        let fd = self.on("read the directory", b"", fd)?;
+        self.names_of(self.on("read the directory", b"", fd)?)
+    }
+
+    /// As [`Dir::names`], without opening it again: for a directory whose names no other thread reads meanwhile.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn own_names(&self) -> Result<Names, Error> {
+        // A clone of this descriptor may have read them before.
+        self.on("read the directory", b"", rustix::fs::seek(&self.fd, SeekFrom::Start(0)))?;
+        self.names_of(&self.fd)
+    }
+
+    fn names_of(&self, fd: impl AsFd) -> Result<Names, Error> {
         let mut buffer = Vec::with_capacity(64 * 1024);
         let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
         let mut names = Names::default();

@@ -1,10 +1,11 @@
 //! One line of `files.jsonl.zst`: one name of a tree.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What kind of thing a name is.
@@ -52,17 +53,17 @@ impl From<PathBuf> for PathBytes {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 #[serde(untagged)]
 enum PathForm<'a> {
-    Text(Cow<'a, str>),
+    Text(&'a str),
     Hex { hex: String },
 }
 
 impl Serialize for PathBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let form = match std::str::from_utf8(&self.0) {
-            Ok(text) if !text.chars().any(char::is_control) => PathForm::Text(Cow::Borrowed(text)),
+            Ok(text) if !text.chars().any(char::is_control) => PathForm::Text(text),
             _ => PathForm::Hex { hex: hex_encode(&self.0) },
         };
         form.serialize(serializer)
@@ -71,12 +72,37 @@ impl Serialize for PathBytes {
 
 impl<'de> Deserialize<'de> for PathBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match PathForm::deserialize(deserializer)? {
-            PathForm::Text(text) => Ok(Self(text.into_owned().into_bytes())),
-            PathForm::Hex { hex } => hex_decode(&hex)
-                .map(Self)
-                .ok_or_else(|| serde::de::Error::custom("a name in hex needs an even number of hex digits")),
+        deserializer.deserialize_any(ReadPath)
+    }
+}
+
+/// Reads either form without keeping what it has read so far: there is one of these for every name of a tree.
+struct ReadPath;
+
+impl<'de> Visitor<'de> for ReadPath {
+    type Value = PathBytes;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a name, or a name in hex")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<PathBytes, E> {
+        Ok(PathBytes(text.as_bytes().to_vec()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<PathBytes, E> {
+        Ok(PathBytes(text.into_bytes()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PathBytes, A::Error> {
+        #[derive(Deserialize)]
+        struct Hex {
+            hex: String,
         }
+        let Hex { hex } = Hex::deserialize(MapAccessDeserializer::new(map))?;
+        hex_decode(&hex)
+            .map(PathBytes)
+            .ok_or_else(|| serde::de::Error::custom("a name in hex needs an even number of hex digits"))
     }
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::fs::attributes::{self, Attributes};
+use crate::fs::attributes::{self, Attributes, Lacking};
 use crate::fs::dir::{Dir, Kind, Stat, is_gone, stat_file};
 use crate::fs::{OnPath as _, copy};
 use crate::manifest::{FileKind, FileRecord, PathBytes};
@@ -57,7 +57,7 @@ pub(crate) fn bring(
     site: &Site,
     place: &Place,
     name: &[u8],
-    previous: Option<&FileRecord>,
+    mut previous: Option<FileRecord>,
     stage: Stage,
 ) -> Result<Outcome, Error> {
     for _ in 0..TRIES {
@@ -72,7 +72,7 @@ pub(crate) fn bring(
         }
         let brought = match stat.kind {
             Kind::Directory => return Ok(Outcome::Unsettled),
-            _ => one_of_several(site, place, name, &stat, previous, stage)?,
+            _ => one_of_several(site, place, name, &stat, &mut previous, stage)?,
         };
         if let Some(outcome) = brought {
             return Ok(outcome);
@@ -94,7 +94,7 @@ fn one_of_several(
     place: &Place,
     name: &[u8],
     stat: &Stat,
-    previous: Option<&FileRecord>,
+    previous: &mut Option<FileRecord>,
     stage: Stage,
 ) -> Result<Option<Outcome>, Error> {
     if stage == Stage::Held && site.tree.content_named && stat.kind == Kind::File {
@@ -115,12 +115,14 @@ fn one_of_several(
                 return Ok(Some(Outcome::In(Box::new(record))));
             }
             // The inode in the day has all the links it can have, or the first name is gone: this name gets an inode of its own.
-            return by_itself(site, place, name, stat, None);
+            return by_itself(site, place, name, stat, &mut None);
         }
         Claim::First(turn) => turn,
     };
     // What is no regular file is not linked to the day before when it has several names: a new inode is cheap.
-    let previous = previous.filter(|_| stat.kind == Kind::File);
+    if stat.kind != Kind::File {
+        *previous = None;
+    }
     match by_itself(site, place, name, stat, previous)? {
         Some(Outcome::In(mut record)) => {
             record.link_group = Some(links::number(stat, &site.root));
@@ -136,11 +138,11 @@ fn by_itself(
     place: &Place,
     name: &[u8],
     stat: &Stat,
-    previous: Option<&FileRecord>,
+    previous: &mut Option<FileRecord>,
 ) -> Result<Option<Outcome>, Error> {
     match stat.kind {
         Kind::File => regular(site, place, name, stat, previous),
-        _ => special(site, place, name, stat, previous),
+        _ => special(site, place, name, stat, previous.as_ref()),
     }
 }
 
@@ -163,12 +165,15 @@ pub(crate) fn link_to_first(
 
 /// Links, over what is there. False: the file system does not allow (another) link.
 fn link_over(from: &Dir, name: &[u8], inode: &Stat, to: &Dir, new: &[u8]) -> Result<bool, Error> {
-    match to.stat_if_exists(new)? {
-        Some(there) if there.is_same_inode(inode) => return Ok(true),
-        Some(_) => to.remove_all(new)?,
-        None => {}
-    }
-    match from.link(name, to, new) {
+    let linked = match from.link(name, to, new) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match to.stat_if_exists(new)? {
+            Some(there) if there.is_same_inode(inode) => return Ok(true),
+            Some(_) => to.remove_all(new).and_then(|()| from.link(name, to, new)),
+            None => from.link(name, to, new),
+        },
+        linked => linked,
+    };
+    match linked {
         Ok(()) => Ok(true),
         Err(error) if refuses_links(&error.source) => Ok(false),
         Err(error) => Err(error.into()),
@@ -186,13 +191,15 @@ fn regular(
     place: &Place,
     name: &[u8],
     stat: &Stat,
-    previous: Option<&FileRecord>,
+    previous: &mut Option<FileRecord>,
 ) -> Result<Option<Outcome>, Error> {
-    if let (Some(record), Some(dir)) = (previous, &place.previous)
-        && let Some(record) = link_previous(site, place, dir, name, stat, record)?
+    if let (Some(record), Some(dir)) = (&*previous, &place.previous)
+        && link_previous(site, place, dir, name, stat, record)?
+        && let Some(record) = previous.take()
     {
         site.counts.linked_files.fetch_add(1, Ordering::Relaxed);
-        return Ok(Some(Outcome::In(Box::new(record))));
+        let Stat { ctime, ino, .. } = *stat;
+        return Ok(Some(Outcome::In(Box::new(FileRecord { ctime, ino, link_group: None, ..record }))));
     }
     let file = match place.source.open_file(name) {
         Ok(file) => file,
@@ -201,13 +208,10 @@ fn regular(
     };
     let reading =
         Reading { site, dir: &place.source, name, file: &file, before: stat, as_of: stat, held: false };
-    if let Some(record) = reading.keep_copied(place)? {
-        return Ok(Some(Outcome::In(Box::new(record))));
-    }
     Ok(reading.copy(place)?.map(|record| Outcome::In(Box::new(record))))
 }
 
-/// The record, if the file is the previous day's and is linked now.
+/// Whether the file is the previous day's, and is linked now.
 fn link_previous(
     site: &Site,
     place: &Place,
@@ -215,41 +219,37 @@ fn link_previous(
     name: &[u8],
     stat: &Stat,
     record: &FileRecord,
-) -> Result<Option<FileRecord>, Error> {
+) -> Result<bool, Error> {
     let judgement = judge::file(record, stat, site.tree.content_named);
     if judgement == Judgement::Differs {
-        return Ok(None);
+        return Ok(false);
     }
     // Before it is trusted: the day may have been hurt since it was sealed.
-    let Some(kept) = dir.stat_if_exists(name)? else { return Ok(None) };
+    let Some(kept) = dir.stat_if_exists(name)? else { return Ok(false) };
     let rights = if rustix::process::geteuid().is_root() { 0o7777 } else { 0o777 };
     if kept.kind != Kind::File
         || kept.size != record.size
         || kept.mtime != record.mtime
         || (kept.mode ^ record.mode) & rights != 0
     {
-        return Ok(None);
+        return Ok(false);
     }
     if judgement != Judgement::Same && !judge::same_xattrs(record, &xattrs_of(&place.source, name)?) {
-        return Ok(None);
+        return Ok(false);
     }
     if judgement == Judgement::Compare {
         let file = match place.source.open_file(name) {
             Ok(file) => file,
-            Err(error) if is_gone(&error) || is_link(&error) => return Ok(None),
+            Err(error) if is_gone(&error) || is_link(&error) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let reading =
             Reading { site, dir: &place.source, name, file: &file, before: stat, as_of: stat, held: false };
         if reading.digest()?.map(|digest| digest.to_hex().to_string()) != record.blake3 {
-            return Ok(None);
+            return Ok(false);
         }
     }
-    let linked = link_over(dir, name, &kept, &place.target, name)?;
-    let Stat { ctime, ino, .. } = *stat;
-    let path = PathBytes(place.path_of(name));
-    let tree = site.tree.name.clone();
-    Ok(linked.then(|| FileRecord { ctime, ino, path, tree, link_group: None, ..record.clone() }))
+    link_over(dir, name, &kept, &place.target, name)
 }
 
 /// The extended attributes of a name; none when it has gone.
@@ -287,7 +287,8 @@ impl Reading<'_> {
             return Ok(None);
         }
         self.let_clock_step();
-        let digest = copy::content(self.file, target, &mut |bytes| self.watch(bytes));
+        let size = self.before.size;
+        let digest = copy::content_sized(self.file, target, size, &mut |bytes| self.watch(bytes));
         self.site.check()?;
         let digest = digest.on(if target.is_some() { "copy" } else { "read" }, &path)?;
         Ok(self.is_settled(&stat_file(self.file, &path)?).then_some(digest))
@@ -347,16 +348,19 @@ impl Reading<'_> {
 
     /// Copies the file and gives it its name in the day. None: it changed meanwhile.
     pub(crate) fn copy(&self, place: &Place) -> Result<Option<FileRecord>, Error> {
-        let xattrs = if self.held {
-            // The name may be another file's by now.
-            read_open_xattrs(self.file, self.dir, self.name)?
-        } else {
-            xattrs_of(self.dir, self.name)?
-        };
         let site = self.site;
-        let wanted = judge::attributes(self.as_of, xattrs.clone());
+        // Of the open file: its name may be another file's by now.
+        let xattrs = attributes::read_open_xattrs(self.file, &self.dir.path_of(self.name))?;
         // Where nothing has the name, the file is made under it: a rename from elsewhere costs a lock of the whole file system.
-        let copied = match place.target.create_file_if_new(self.name)? {
+        let here = place.target.create_file_if_new(self.name)?;
+        if here.is_none()
+            && !self.held
+            && let Some(record) = self.keep_copied(place)?
+        {
+            return Ok(Some(record));
+        }
+        let wanted = judge::attributes(self.as_of, xattrs.clone());
+        let copied = match here {
             Some(made) => self.copy_here(&place.target, self.name, made, &wanted)?,
             None => {
                 let new = site.new_name();
@@ -387,9 +391,8 @@ impl Reading<'_> {
         wanted: &Attributes,
     ) -> Result<Option<blake3::Hash>, Error> {
         let copied = self.read(Some(&made)).and_then(|digest| {
-            drop(made);
             if digest.is_some() {
-                attribute(self.site, dir, name, Kind::File, wanted)?;
+                note(self.site, attributes::apply_made(&made, dir, name, wanted)?);
             }
             Ok(digest)
         });
@@ -404,10 +407,6 @@ impl Reading<'_> {
     }
 }
 
-fn read_open_xattrs(file: &File, dir: &Dir, name: &[u8]) -> Result<Xattrs, Error> {
-    attributes::read_open_xattrs(file, &dir.path_of(name)).map_err(Error::from)
-}
-
 /// Gives what was made in the staging directory its attributes and its name.
 fn put(
     site: &Site,
@@ -417,15 +416,14 @@ fn put(
     kind: Kind,
     wanted: &Attributes,
 ) -> Result<(), Error> {
-    attribute(site, &site.staging, new, kind, wanted)?;
+    note(site, attributes::apply(&site.staging, new, kind, wanted)?);
     name_it(site, place, name, new)
 }
 
-fn attribute(site: &Site, dir: &Dir, name: &[u8], kind: Kind, wanted: &Attributes) -> Result<(), Error> {
-    let lacking = attributes::apply(dir, name, kind, wanted)?;
+/// Counts what could not be set.
+fn note(site: &Site, lacking: Lacking) {
     site.counts.lacking_owner.fetch_add(lacking.owner.into(), Ordering::Relaxed);
     site.counts.lacking_xattr.fetch_add(lacking.xattr.into(), Ordering::Relaxed);
-    Ok(())
 }
 
 fn name_it(site: &Site, place: &Place, name: &[u8], new: &[u8]) -> Result<(), Error> {

@@ -140,7 +140,7 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Looker<'_, 
         }
         let names = kept_names(self.site, &source, path)?;
         let target = self.site.target.beneath(b"")?;
-        Ok(Some((Place { path: path.to_vec(), source, target, previous: None }, names)))
+        Ok(Some((Place { path: path.to_vec(), source, target, previous: None, is_new: false }, names)))
     }
 
     fn other(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<(), Error> {

@@ -114,6 +114,7 @@ fn copy_held(site: &Site, path: &[u8], held: &Held) -> Result<FileRecord, Error>
         source: site.source.shown_as(&shown)?,
         target: site.target.beneath(parent)?,
         previous: None,
+        is_new: false,
     };
     if held.stat.nlink < 2 {
         return copy_settled(site, &place, name, held);

@@ -69,6 +69,8 @@ pub(crate) struct Place {
     pub source: Dir,
     pub target: Dir,
     pub previous: Option<Dir>,
+    /// The directory was made in the day just now: nothing is in it.
+    pub is_new: bool,
 }
 
 impl Place {
@@ -144,6 +146,7 @@ impl Site {
             source: self.source.beneath(path)?,
             target: self.target.beneath(path)?,
             previous,
+            is_new: false,
         })
     }
 

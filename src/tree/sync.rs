@@ -15,13 +15,25 @@ use crate::tree::site::{Place, Site, join, optional};
 use crate::tree::walk::{Visit, kind_of, walk};
 use crate::tree::{Error, judge};
 
-/// Names handed to a thread at once.
-const BATCH: usize = 32;
+/// Names handed to a thread at once, and directories that they are in: each is open three times.
+const NAMES: usize = 64;
+const PLACES: usize = 8;
 
-/// Names of one directory for one thread.
+/// What follows in the walk, for one thread.
+#[derive(Default)]
 pub(crate) struct Batch {
-    place: Arc<Place>,
-    names: Vec<(Vec<u8>, Option<FileRecord>)>,
+    items: Vec<Item>,
+    names: usize,
+    places: usize,
+}
+
+enum Item {
+    /// It was brought by the walk.
+    Done(Vec<u8>, Outcome),
+    /// The directory of the names that follow.
+    In(Arc<Place>),
+    /// A name to be brought.
+    Name(Vec<u8>, Option<FileRecord>),
 }
 
 /// What became of some names, by path.
@@ -38,29 +50,44 @@ pub(crate) fn subtree<I>(
 where
     I: Iterator<Item = Result<FileRecord, RecordsError>>,
 {
-    let work = |batch: Batch| -> Result<Results, Error> {
-        let mut results = Vec::with_capacity(batch.names.len());
-        for (name, record) in batch.names {
-            let outcome = bring(site, &batch.place, &name, record.as_ref(), stage)?;
-            results.push((batch.place.path_of(&name), outcome));
-        }
-        if stage == Stage::Running {
-            site.tell(Phase::Warm, results.len() as u64);
-        }
-        Ok(results)
-    };
+    let work = |batch: Batch| work(site, batch, stage);
     let mut emit = |results: Results| results.into_iter().try_for_each(|(path, outcome)| sink(path, outcome));
     pool::run(site.crew(), work, &mut emit, |pool| {
         let previous = previous.map(|records| Cursor::new(records, &site.tree.name));
-        walk(site, start, &mut Bringer { site, pool, previous, batch: None })
+        let mut bringer = Bringer { site, pool, previous, batch: Batch::default(), place: None };
+        walk(site, start, &mut bringer)?;
+        bringer.flush()
     })
+}
+
+fn work(site: &Site, batch: Batch, stage: Stage) -> Result<Results, Error> {
+    let mut results = Vec::with_capacity(batch.items.len());
+    let mut here: Option<Arc<Place>> = None;
+    for item in batch.items {
+        match (item, &here) {
+            (Item::Done(path, outcome), _) => results.push((path, outcome)),
+            (Item::In(place), _) => here = Some(place),
+            (Item::Name(name, record), Some(place)) => {
+                let outcome = bring(site, place, &name, record, stage)?;
+                results.push((place.path_of(&name), outcome));
+            }
+            // No name is given before its directory.
+            (Item::Name(..), None) => {}
+        }
+    }
+    if stage == Stage::Running {
+        site.tell(Phase::Warm, batch.names as u64);
+    }
+    Ok(results)
 }
 
 struct Bringer<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     site: &'a Site,
     pool: &'a mut Pool<'p, Batch, Results, Error>,
     previous: Option<Cursor<I>>,
-    batch: Option<Batch>,
+    batch: Batch,
+    /// The directory of the last name in the batch.
+    place: Option<Arc<Place>>,
 }
 
 impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Bringer<'_, '_, I> {
@@ -80,6 +107,23 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Bringer<'_, '_, I> {
             }
         }
     }
+
+    fn done(&mut self, path: &[u8], outcome: Outcome) -> Result<(), Error> {
+        self.batch.items.push(Item::Done(path.to_vec(), outcome));
+        self.flush_if_full()
+    }
+
+    fn flush_if_full(&mut self) -> Result<(), Error> {
+        let Batch { items, names, places } = &self.batch;
+        // Directories without names count as names: what waits is bounded.
+        if *names >= NAMES || *places >= PLACES || items.len() >= 2 * NAMES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.place = None;
+        let batch = std::mem::take(&mut self.batch);
+        if batch.items.is_empty() { Ok(()) } else { self.pool.give(batch) }
+    }
 }
 
 impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_, '_, I> {
@@ -91,24 +135,31 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_,
                 // As a file that does not settle: what has no record is not in the day.
                 above.target.remove_all(split_last(path).1)?;
             }
-            self.pool.give_ready(vec![(path.to_vec(), Outcome::Unsettled)])?;
+            self.done(path, Outcome::Unsettled)?;
             return Ok(None);
         };
-        self.pool.give_ready(vec![(path.to_vec(), Outcome::In(Box::new(record)))])?;
+        self.done(path, Outcome::In(Box::new(record)))?;
         let names = if is_mount { Names::default() } else { kept_names(self.site, &place.source, path)? };
-        remove_strays(&place.target, &names)?;
+        if !place.is_new {
+            remove_strays(&place.target, &names)?;
+        }
         Ok((!is_mount).then_some((place, names)))
     }
 
     fn other(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<(), Error> {
         let record = self.previous(&place.path_of(name));
-        let batch = self.batch.get_or_insert_with(|| Batch { place: Arc::clone(place), names: Vec::new() });
-        batch.names.push((name.to_vec(), record));
-        if batch.names.len() >= BATCH { self.pause() } else { Ok(()) }
+        if self.place.as_ref().is_none_or(|last| !Arc::ptr_eq(last, place)) {
+            self.batch.items.push(Item::In(Arc::clone(place)));
+            self.batch.places += 1;
+            self.place = Some(Arc::clone(place));
+        }
+        self.batch.items.push(Item::Name(name.to_vec(), record));
+        self.batch.names += 1;
+        self.flush_if_full()
     }
 
     fn pause(&mut self) -> Result<(), Error> {
-        self.batch.take().map_or(Ok(()), |batch| self.pool.give(batch))
+        Ok(())
     }
 }
 
@@ -135,7 +186,8 @@ pub(crate) fn bring_directory(
         }
     };
     let Some(source) = optional(above.source.dir(name))? else { return Ok(None) };
-    if !above.target.make_dir(name)? {
+    let is_new = above.target.make_dir(name)?;
+    if !is_new {
         if above.target.stat(name)?.kind != Kind::Directory {
             above.target.remove_all(name)?;
             above.target.make_dir(name)?;
@@ -146,7 +198,7 @@ pub(crate) fn bring_directory(
         Some(dir) if was_directory => optional(dir.dir(name))?,
         _ => None,
     };
-    let place = Place { path: path.to_vec(), source, target: above.target.dir(name)?, previous };
+    let place = Place { path: path.to_vec(), source, target: above.target.dir(name)?, previous, is_new };
     let (record, stat) = directory_record(site, &place.source, path)?;
     let is_mount = is_mount(site, &stat);
     if is_mount {
@@ -179,7 +231,7 @@ pub(crate) fn is_mount(site: &Site, stat: &Stat) -> bool {
 
 /// The names of a directory that the rules keep.
 pub(crate) fn kept_names(site: &Site, source: &Dir, path: &[u8]) -> Result<Names, Error> {
-    let mut names = match source.names() {
+    let mut names = match source.own_names() {
         Ok(names) => names,
         Err(error) if crate::fs::dir::is_gone(&error) => Names::default(),
         Err(error) => return Err(error.into()),
