@@ -98,6 +98,8 @@ cat >"$work/root/etc/systemd/system/app.service" <<'UNIT'
 ExecStart=/bin/sh -c 'while :; do date +%%N >/srv/data/now; sleep 0.05; done'
 UNIT
 mkdir -p "$work/srv/data/sub" "$work/srv/vault"
+# A device node to be kept: it may be made by the unit, and opened by nobody in it.
+mknod "$work/srv/data/sub/device" c 1 11
 for n in 1 2 3; do echo "file $n" >"$work/srv/data/sub/$n"; done
 configure() { # configure VAULT HOLD: the rest of the name of the hold's table, and the table
     cat >"$work/root/etc/daykeep/daykeep.toml" <<TOML
@@ -168,6 +170,8 @@ run_by_daemon >"$work/out" 2>&1 || { cat "$work/out"; fail "a run by the daemon 
 inside systemctl is-active -q app.service || fail "app was not started again"
 [ "$started" != "$(property ActiveEnterTimestampMonotonic app.service)" ] || fail "app was never stopped"
 [ "$(days)" = 1 ] || fail "no day was kept"
+kept=$(inside find /srv/vault/app/current/trees/data/sub/device -printf '%y') || fail "the device node was not kept"
+[ "$kept" = c ] || fail "the device node was kept as something else: $kept"
 ! grep -q 'Operation not permitted' "$work/out" || { cat "$work/out"; fail "the sandbox refuses what a run needs"; }
 say "a day was kept: app stopped and started by its unit"
 
@@ -241,5 +245,7 @@ grep -q '/srv/elsewhere.*ReadWritePaths' "$work/out" || { cat "$work/out"; fail 
 running || fail "app stays held after a failed run"
 say "a vault that the unit does not name is refused: $(grep -m1 ReadWritePaths "$work/out")"
 
-inside systemd-analyze security --no-pager daykeep.service | tail -n 1 | sed 's/^[^O]*//'
+# What stays open is argued in docs/threats.md, line by line: more than that is a mistake.
+inside systemd-analyze security --no-pager --threshold=40 daykeep.service >"$work/out" || { cat "$work/out"; fail "the unit is more open than it was"; }
+tail -n 1 "$work/out" | sed 's/^[^O]*//'
 say "ok"
