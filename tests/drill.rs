@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use daykeep::manifest::{RecordReader, RecordWriter};
 use daykeep::vault::{ProofKind, proven};
 use serde_json::{Value, json};
+use support::forger::Forger;
 use support::postgres::{check, majors, newest_bin_dir};
 use support::shop::{Shop, said};
 
@@ -183,78 +184,6 @@ fn a_newer_server_takes_the_day_too() {
     let told = document(&output);
     assert_eq!(told["proven"], true, "{told}");
     assert!(told["server_version"].as_str().unwrap().starts_with(&newest_major().to_string()), "{told}");
-}
-
-/// A day that somebody changes together with all that it says of itself, but for the seal record, which lies elsewhere.
-struct Forger {
-    day: PathBuf,
-    manifest: Value,
-}
-
-impl Forger {
-    fn of(shop: &Shop) -> Self {
-        let day = shop.days()[0].path().to_owned();
-        fs::set_permissions(&day, fs::Permissions::from_mode(0o750)).unwrap();
-        let manifest = serde_json::from_slice(&fs::read(day.join("manifest.json")).unwrap()).unwrap();
-        Self { day, manifest }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.day.join("database/shop").join(name)
-    }
-
-    fn edit(&self, name: &str, edit: impl Fn(String) -> String) {
-        let path = self.file(name);
-        let before = fs::read_to_string(&path).unwrap();
-        let after = edit(before.clone());
-        assert_ne!(before, after, "{name}");
-        fs::write(path, after).unwrap();
-    }
-
-    /// Changes a figure of the manifest.
-    fn less(&mut self, pointer: &str, by: u64) {
-        let figure = self.manifest.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}"));
-        *figure = json!(figure.as_u64().unwrap() - by);
-    }
-
-    /// Where the shop's database stands in the manifest.
-    fn entry(&self) -> String {
-        let all = self.manifest["database"]["databases"].as_array().unwrap();
-        let at = all.iter().position(|entry| entry["name"] == "shop").unwrap();
-        format!("/database/databases/{at}")
-    }
-
-    /// Writes every digest anew.
-    fn seal(mut self) {
-        let digests = self.manifest["digests"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        for name in digests {
-            let content = fs::read(self.day.join(&name));
-            let entries = self.manifest["digests"].as_object_mut().unwrap();
-            match content {
-                Ok(content) => entries.insert(name, json!(blake3::hash(&content).to_hex().to_string())),
-                Err(_) => entries.remove(&name),
-            };
-        }
-        let tables = fs::read_dir(self.file("tables")).unwrap();
-        for table in tables {
-            let path = table.unwrap().path();
-            let name = path.strip_prefix(&self.day).unwrap().to_str().unwrap().to_owned();
-            let digest = blake3::hash(&fs::read(&path).unwrap()).to_hex().to_string();
-            self.manifest["digests"].as_object_mut().unwrap().insert(name, json!(digest));
-        }
-        let text = serde_json::to_vec_pretty(&self.manifest).unwrap();
-        fs::write(self.day.join("manifest.json"), &text).unwrap();
-        let line = format!("{}  manifest.json\n", blake3::hash(&text).to_hex());
-        fs::write(self.day.join("manifest.blake3"), line).unwrap();
-        fs::set_permissions(&self.day, fs::Permissions::from_mode(0o550)).unwrap();
-    }
-
-    /// The record of a table of the shop's.
-    fn table(&self, name: &str) -> Value {
-        let list = fs::read_to_string(self.file("tables.jsonl")).unwrap();
-        let mut records = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        records.find(|record| record["name"] == name).unwrap()
-    }
 }
 
 /// Takes one row out of the only segment of `stock`.

@@ -1,4 +1,4 @@
-//! docs/promises.md: every test that it names exists, and every promise of this version names one.
+//! docs/promises.md and docs/threats.md: every test that they name exists, and every promise of this version names one.
 #![allow(missing_docs, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "a test reads its own files")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -9,6 +9,7 @@ use std::path::Path;
 use syn::visit::Visit;
 
 const PAGE: &str = include_str!("../docs/promises.md");
+const THREATS: &str = include_str!("../docs/threats.md");
 /// All of them, in their order.
 const PROMISES: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
@@ -45,12 +46,14 @@ fn tests_of(file: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_test_that_is_named_exists() {
-    let mut looked_at = 0;
-    for (file, test) in named(PAGE).into_iter().filter(|(file, _)| *file != "file") {
-        assert!(tests_of(file).contains(test), "docs/promises.md names {file}::{test}, which is no test");
-        looked_at += 1;
+    for (page, text, least) in [("promises", PAGE, 30), ("threats", THREATS, 15)] {
+        let mut looked_at = 0;
+        for (file, test) in named(text).into_iter().filter(|(file, _)| *file != "file") {
+            assert!(tests_of(file).contains(test), "docs/{page}.md names {file}::{test}, which is no test");
+            looked_at += 1;
+        }
+        assert!(looked_at > least, "docs/{page}.md names only {looked_at} tests");
     }
-    assert!(looked_at > 30, "only {looked_at} tests are named");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod cut;
 pub mod damage;
 pub mod day;
+pub mod forger;
 pub mod page;
 pub mod picture;
 pub mod postgres;
