@@ -204,8 +204,15 @@ fn visible(text: &str, span: &Range<usize>) -> Range<usize> {
     start..first_line.max(start)
 }
 
-/// Words behind which a secret may stand, where a file is too broken to tell.
+/// Words behind which a secret may stand, where a file is too broken, or a key too strange, to tell.
 const SECRETS: [&str; 4] = ["pass", "token", "secret", "auth"];
+
+/// Whether the value of a key that nobody knows may be a secret: by the key's name, which may be a misspelt one, or as an address with a
+/// password in it.
+pub(crate) fn may_be_secret(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRETS.iter().any(|word| name.contains(word)) || (value.contains("://") && value.contains('@'))
+}
 
 /// The text with stars for what is secret, byte by byte, so that all places stay what they are. In a file that is too
 /// `broken` to know what is a value, whatever looks like a secret is one.

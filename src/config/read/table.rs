@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::key::{Absent, Key, Section};
+use crate::config::problem::may_be_secret;
 use crate::config::source::Source;
 use crate::config::value::{Value, nearest};
 
@@ -75,6 +76,9 @@ impl<'d> Table<'d> {
             let name = key.get_ref().as_ref();
             if self.knows(name) || told(name, &value) {
                 continue;
+            }
+            if may_be_secret(name, self.source.text.get(value.span.clone()).unwrap_or_default()) {
+                self.source.hide(value.span.clone());
             }
             let what = if value.node.is_table() { "table" } else { "key" };
             let place = if self.path.is_empty() { String::new() } else { format!(" in {}", self.header()) };
