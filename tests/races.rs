@@ -173,7 +173,8 @@ impl Bench {
         let trap = |(number, name): (usize, String)| Trap {
             link: traps.join(number.to_string()),
             target: self.path("outside").join(&name),
-            name: self.tree.path.join(&name),
+            root: self.tree.path.clone(),
+            name,
         };
         names.enumerate().map(trap).collect()
     }
@@ -191,7 +192,7 @@ fn exchange(traps: &[Trap], stop: &AtomicBool, count: &AtomicU64) {
             // The tree is whole most of the time, so that daykeep comes far.
             while !trap.swap() {
                 // A restore has moved the link aside, and nothing has the name.
-                if fs::symlink_metadata(&trap.name).is_err() {
+                if !trap.is_there() {
                     let _ = fs::remove_file(&trap.link);
                     break;
                 }
@@ -205,7 +206,8 @@ fn exchange(traps: &[Trap], stop: &AtomicBool, count: &AtomicU64) {
 struct Trap {
     link: PathBuf,
     target: PathBuf,
-    name: PathBuf,
+    root: PathBuf,
+    name: String,
 }
 
 impl Trap {
@@ -219,8 +221,18 @@ impl Trap {
         symlink(&self.target, &self.link).unwrap();
     }
 
+    /// The directory that the name is in; never by a link, which would lead outside.
+    fn parent(&self) -> Option<(Dir, Vec<u8>)> {
+        Dir::open(&self.root).ok()?.parent_beneath(self.name.as_bytes()).ok()
+    }
+
     fn swap(&self) -> bool {
-        renameat_with(CWD, &self.link, CWD, &self.name, RenameFlags::EXCHANGE).is_ok()
+        let Some((dir, name)) = self.parent() else { return false };
+        renameat_with(CWD, &self.link, &dir, name.as_slice(), RenameFlags::EXCHANGE).is_ok()
+    }
+
+    fn is_there(&self) -> bool {
+        self.parent().is_some_and(|(dir, name)| dir.stat(&name).is_ok())
     }
 }
 
