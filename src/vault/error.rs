@@ -115,6 +115,11 @@ impl Error {
         matches!(self, Self::Cancelled)
     }
 
+    /// True when there is no room, neither for bytes nor for names.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_full())
+    }
+
     /// What a failed write says of the vault.
     pub(super) fn of_write(vault: &Path, error: fs::Error) -> Self {
         match error.kind() {

@@ -5,7 +5,7 @@
 //! next one who locks the vault moves them on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -39,18 +39,34 @@ impl Locked {
                 moved = true;
             }
         }
-        for name in fs::names_in(self.path())? {
-            let name = name.to_string_lossy().into_owned();
-            let path = self.path().join(&name);
-            if is_ours(&name) && !wanted.contains_key(&name) && fs::link_target(&path)?.is_some() {
-                fs::remove_file(&path)?;
-                moved = true;
-            }
-        }
+        moved |= self.remove_links(|name, _| !wanted.contains_key(name))?;
         if moved {
             fs::sync_dir(self.path())?;
         }
         Ok(())
+    }
+
+    /// Removes those that do not agree with these days, and makes none.
+    pub(super) fn remove_other_links(&self, good: &[Day]) -> Result<(), Error> {
+        let wanted = wanted(good);
+        self.remove_links(|name, target| wanted.get(name).is_none_or(|wanted| wanted != target))?;
+        Ok(fs::sync_dir(self.path())?)
+    }
+
+    fn remove_links(&self, goes: impl Fn(&str, &Path) -> bool) -> Result<bool, Error> {
+        let mut any = false;
+        for name in fs::names_in(self.path())? {
+            let name = name.to_string_lossy().into_owned();
+            let path = self.path().join(&name);
+            let Some(target) = is_ours(&name).then(|| fs::link_target(&path)).transpose()?.flatten() else {
+                continue;
+            };
+            if goes(&name, &target) {
+                fs::remove_file(&path)?;
+                any = true;
+            }
+        }
+        Ok(any)
     }
 }
 

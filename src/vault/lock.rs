@@ -34,9 +34,18 @@ struct Holder {
     since: Timestamp,
 }
 
+/// What can be left undone on a full disk.
+fn unless_full(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
+        Err(error) if error.is_full() => Ok(()),
+        done => done,
+    }
+}
+
 impl Vault {
     /// Locks the vault for `holder` (`daykeep run, pid 12, job 7`), and sets `current` and the `dayN` right if a killed run
-    /// left them behind the days.
+    /// left them behind the days. A full disk keeps nobody from locking it, for whoever makes room must: then what the lock says of its
+    /// holder is missing, and the links stay as they are.
     ///
     /// # Errors
     /// [`Error::Locked`] names the process that has it, [`Error::ReadOnly`] tells what to do about a read-only mount.
@@ -48,10 +57,10 @@ impl Vault {
         };
         let text = serde_json::to_vec(&Holder { holder: holder.to_owned(), since: now })
             .map_err(|source| Error::Manifest { path: path.clone(), source })?;
-        file.set_len(0).on("write", &path)?;
-        file.write_all(&text).on("write", &path)?;
+        let told = file.set_len(0).and_then(|()| file.write_all(&text)).on("write", &path);
+        unless_full(told.map_err(Error::File))?;
         let locked = Locked { vault: self.clone(), _lock: Arc::new(file) };
-        locked.mend_links(now)?;
+        unless_full(locked.mend_links(now))?;
         Ok(locked)
     }
 

@@ -1,6 +1,5 @@
 //! Removing days: decided by the keep rules, renamed aside, then unlinked.
 
-use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -64,7 +63,14 @@ impl Locked {
             }
         }
         // The links leave the days before the days leave.
-        self.point_links(&staying)?;
+        let pointed = self.point_links(&staying);
+        let is_full = pointed.as_ref().is_err_and(Error::is_full);
+        if is_full {
+            // Without room for new ones those go that would lead nowhere; what is removed makes room for the others.
+            self.remove_other_links(&staying)?;
+        } else {
+            pointed?;
+        }
         let mut removed = Vec::new();
         for (day, _right) in &leaving {
             if context.cancel.is_cancelled() {
@@ -75,6 +81,9 @@ impl Locked {
             removed.push(day.name().to_owned());
         }
         self.sweep(context)?;
+        if is_full {
+            self.point_links(&staying)?;
+        }
         Ok(removed)
     }
 
@@ -117,7 +126,7 @@ impl Locked {
             aside = self.days_path().join(format!("{REMOVING}{name}-{number}"));
         }
         match fs::rename_new(path, &aside) {
-            Err(error) if no_space(&error) => {
+            Err(error) if error.is_full() => {
                 // A full disk may have no room for the new name. Without its manifest the day is not listed either,
                 // and that makes room.
                 fs::set_mode(path, 0o750)?;
@@ -128,8 +137,4 @@ impl Locked {
             renamed => Ok(renamed?),
         }
     }
-}
-
-fn no_space(error: &fs::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
