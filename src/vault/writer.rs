@@ -205,7 +205,7 @@ impl DayWriter {
         manifest.day.clone_from(&name);
         guide::write(&self.path, &manifest)?;
         manifest.digests = digest::of_day(&self.path, self.previous.as_ref())?;
-        fs::sync_volume(&self.opened, &self.path)?;
+        self.flush()?;
         let file = self.path.join(MANIFEST);
         let mut text = serde_json::to_vec_pretty(&manifest)
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
@@ -220,6 +220,16 @@ impl DayWriter {
         fs::rename_new(&self.path, &day)?;
         self.locked.mend_links(manifest.sealed.max(manifest.freeze_point))?;
         Ok(Day::new(day, manifest))
+    }
+
+    /// Everything in it is on the disk. What the kernel could not write there it does not try again, and it tells so once: after that a file
+    /// looks whole until it is read from the disk. So the next run must not pick any of it up, and does not without its origin.
+    fn flush(&self) -> Result<(), Error> {
+        let flushed = fs::sync_volume(&self.opened, &self.path);
+        if flushed.is_err() {
+            let _ = fs::remove_file_durable(&self.locked.days_path().join(ORIGIN));
+        }
+        Ok(flushed?)
     }
 
     /// An interrupted run may have left a tree that is not configured any more: nothing describes it, so it is not in the day.
