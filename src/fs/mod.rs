@@ -48,6 +48,18 @@ impl Error {
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
+
+    /// True when the file system has no room, neither for bytes nor for names.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// The failure of a copy that names its source: what has no room is its target.
+    #[must_use]
+    pub fn of_copy_to(self, target: impl FnOnce() -> PathBuf) -> Self {
+        if self.is_full() { Self { action: "write", path: target(), ..self } } else { self }
+    }
 }
 
 /// Gives an `io::Result` its verb and path.

@@ -390,7 +390,11 @@ impl Reading<'_> {
         made: File,
         wanted: &Attributes,
     ) -> Result<Option<blake3::Hash>, Error> {
-        let copied = self.read(Some(&made)).and_then(|digest| {
+        let read = self.read(Some(&made)).map_err(|error| match error {
+            Error::File(error) => error.of_copy_to(|| dir.path_of(name)).into(),
+            other => other,
+        });
+        let copied = read.and_then(|digest| {
             if digest.is_some() {
                 note(self.site, attributes::apply_made(&made, dir, name, wanted)?);
             }

@@ -364,7 +364,8 @@ impl Making<'_> {
         let made = self.target.create_file(self.name)?;
         let digest = copy::content(&file, Some(&made), &mut |bytes| self.watch(bytes));
         self.yard.tell.check()?;
-        let digest = digest.on("copy", &self.source.path_of(name))?;
+        let copied = digest.on("copy", &self.source.path_of(name));
+        let digest = copied.map_err(|error| error.of_copy_to(|| shown.clone()))?;
         if Some(digest) != digest_of(self.record) {
             let problem = "its content is not what was recorded".to_owned();
             return Err(Error::Damaged { path: self.source.path_of(name), problem });
