@@ -16,7 +16,6 @@ impl From<fs::Error> for Failure {
             ErrorKind::PermissionDenied => {
                 failure.hint("run as root, or as the user that the daemon runs as")
             }
-            ErrorKind::StorageFull => failure.hint("make room, or remove days with `daykeep prune`"),
             _ => failure,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
 
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
@@ -89,6 +90,8 @@ impl Failure {
             {
                 failure.causes.push(text);
             }
+            let hint = next.downcast_ref::<io::Error>().and_then(advice).map(str::to_owned);
+            failure.hints.extend(hint.filter(|hint| !failure.hints.contains(hint)));
             cause = next.source();
         }
         failure
@@ -180,6 +183,20 @@ impl Failure {
     }
 }
 
+/// What to do about a disk that is full or fails, wherever an error of it comes from.
+fn advice(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::StorageFull => Some(
+            "make room there (`df -h` and `df -i` show it); `daykeep prune` removes days, on a full disk too",
+        ),
+        ErrorKind::QuotaExceeded => Some("make room there or raise the quota; `daykeep prune` removes days"),
+        _ if error.raw_os_error() == Some(nix::libc::EIO) => {
+            Some("the disk or its file system fails: the kernel's log (`dmesg`) tells more")
+        }
+        _ => None,
+    }
+}
+
 /// Lines after the first stand a little to the right, so that they are seen to belong to it.
 fn indented(text: &str) -> String {
     text.trim_end().replace('\n', "\n  ")
@@ -207,15 +224,16 @@ mod tests {
 
     #[test]
     fn a_failure_tells_its_causes_and_what_to_do() {
-        let failure = Failure::of(Kind::Failed, &Outer(full_disk())).hint("make room\nor prune");
+        let failure = Failure::of(Kind::Failed, &Outer(full_disk())).hint("or ask\nsomebody");
         insta::assert_snapshot!(plain(&failure), @r"
         error: cannot seal the day
         caused by: cannot write /vault/x
         caused by: No space left on device (os error 28)
-        hint: make room
-          or prune
+        hint: make room there (`df -h` and `df -i` show it); `daykeep prune` removes days, on a full disk too
+        hint: or ask
+          somebody
         ");
-        insta::assert_snapshot!(failure.as_json(), @r#"{"causes":["cannot write /vault/x","No space left on device (os error 28)"],"code":1,"hints":["make room\nor prune"],"kind":"failed","message":"cannot seal the day"}"#);
+        insta::assert_snapshot!(failure.as_json(), @r#"{"causes":["cannot write /vault/x","No space left on device (os error 28)"],"code":1,"hints":["make room there (`df -h` and `df -i` show it); `daykeep prune` removes days, on a full disk too","or ask\nsomebody"],"kind":"failed","message":"cannot seal the day"}"#);
     }
 
     #[test]
