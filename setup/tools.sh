@@ -2,6 +2,7 @@
 # Installs what the tests, the demo and the benches need beside Rust, as far as it is missing. Debian and its kin.
 set -eu
 
+PATH=$PATH:/usr/sbin:/sbin
 missing=
 need() { # need COMMAND PACKAGE
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
@@ -21,6 +22,9 @@ need debootstrap debootstrap
 need jq jq
 need time time
 need shellcheck shellcheck
+need mkfs.ext4 e2fsprogs
+need mkfs.xfs xfsprogs
+need mkfs.btrfs btrfs-progs
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 ls /usr/share/postgresql/*/extension/postgres_fdw.control >/dev/null 2>&1 || missing="$missing postgresql-contrib"
 
