@@ -78,7 +78,8 @@ impl Bench<'_> {
         if self.context.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let digest = digest.on("copy", path).map_err(|error| error.of_copy_to(|| self.staging.path_of(b"new")));
+        let digest =
+            digest.on("copy", path).map_err(|error| error.of_copy_to(|| self.staging.path_of(b"new")));
         Ok(digest?.to_hex().to_string())
     }
 
