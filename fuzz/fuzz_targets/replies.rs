@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
             };
             tokio::select! {
                 () = ask => {}
-                () = async { loop { answer(&listener, bytes).await } } => {}
+                _ = async { loop { answer(&listener, bytes).await } } => {}
             }
         });
     });
