@@ -6,6 +6,7 @@
 mod harness;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -85,6 +86,49 @@ fn a_scheduled_drill_proves_the_newest_day() {
     }
     let stamp = fs::read_to_string(place.path("state/small/schedule-drill.json")).unwrap();
     assert!(stamp.contains("* * * * * *"), "{stamp}");
+}
+
+#[test]
+fn a_scheduled_verify_finds_damage_by_itself_and_its_repair_too() {
+    let place = Place::new();
+    let verify = "[repository.small.verify]\nschedule = \"* * * * * *\"\ntimezone = \"UTC\"\n";
+    place.configure(&format!("{}{verify}", place.small("", "")));
+    let daemon = place.start();
+    assert!(status(&daemon)["last_verify"].is_null());
+    assert!(status(&daemon)["next_verify"]["at"].is_string());
+    let day = keep_a_day(&daemon);
+    let last = |answer: &Value| answer["repositories"][0]["last_verify"].clone();
+    let sound = |answer: &Value| last(answer)["ok"] == true;
+    let answer = daemon.until("/v1/status", "the first outcome", sound);
+    assert_eq!(last(&answer)["day"], day, "{answer:#}");
+
+    let file = place.path(&format!("vault/small/days/{day}/trees/files/one"));
+    let (content, time) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().modified().unwrap());
+    // Never cut short: somebody looks at it all the time.
+    let overwrite =
+        |content: &[u8]| fs::File::options().write(true).open(&file).unwrap().write_all(content).unwrap();
+    overwrite(&vec![b'x'; content.len()]);
+    let damaged = |answer: &Value| last(answer)["ok"] == false;
+    let answer = daemon.until("/v1/status", "the damage", damaged);
+    let why = last(&answer)["first"].as_str().unwrap().to_owned();
+    assert!(last(&answer)["damages"] == 1 && why.starts_with("trees/files/one: its content"), "{answer:#}");
+    overwrite(&content);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    let answer = daemon.until("/v1/status", "that nothing is damaged any more", sound);
+    assert!(answer["repositories"][0]["newest_proven_day"].is_null(), "a verify proves no day: {answer:#}");
+
+    let jobs = daemon.get("/v1/jobs")["jobs"].clone();
+    let verifies = jobs.as_array().unwrap().iter().filter(|job| job["type"] == "verify");
+    let verifies: Vec<&Value> = verifies.collect();
+    assert!(verifies.len() >= 3 && verifies.iter().all(|job| job["started_by"] == "schedule"), "{jobs:#}");
+    let failed = verifies.iter().find(|job| job["state"] == "failed").expect("the one that found it");
+    assert_eq!(failed["error"], format!("damage was found in {day}"));
+    let metrics = daemon.ask("GET", "/metrics").1;
+    assert!(metrics.contains("daykeep_last_verify_success{repository=\"small\"} 1.0"), "{metrics}");
+    let stamp = fs::read_to_string(place.path("state/small/schedule-verify.json")).unwrap();
+    assert!(stamp.contains("* * * * * *"), "{stamp}");
+    let proofs = fs::read_to_string(place.path(&format!("vault/small/proofs/{day}.json"))).unwrap();
+    assert!(proofs.contains("\"ok\": false") && proofs.contains("\"ok\": true"), "{proofs}");
 }
 
 #[test]
