@@ -11,6 +11,7 @@ need cc gcc
 need curl curl
 need zstd zstd
 need rsync rsync
+need restic restic
 need setfacl acl
 need setfattr attr
 need strace strace
