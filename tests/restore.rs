@@ -170,7 +170,7 @@ fn what_is_wrong_is_told_and_nothing_changed() {
     kept.refused(&[day, "--table", "shop", "--yes"], 2, "is not DATABASE.SCHEMA.TABLE");
     let without_day = kept.repository.daykeep(&["restore", "--yes"]).output().unwrap();
     assert_eq!(without_day.status.code(), Some(2));
-    assert!(said(&without_day).contains("which day?"), "{}", said(&without_day));
+    assert!(said(&without_day).contains("which day of fossology?"), "{}", said(&without_day));
     kept.refused(&["--undo", "extra"], 2, "take no day");
     let told = kept.refused(&[day, "--to-server", "host=/x password=hush", "--yes"], 2, "PGPASSFILE");
     assert!(!told.contains("hush"), "{told}");
