@@ -280,7 +280,7 @@ fn a_restore_whose_server_fails_at_any_point_goes_on_with_the_same_command() {
     assert!(undisturbed.good, "{}", undisturbed.said);
     let all = NEVER - cut.left();
     let settle = |shop: &Shop, how: &str| {
-        let output = shop.output(&["--quiet", "restore", NAME, how]);
+        let output = shop.output(&["--quiet", "restore", NAME, how, "--yes"]);
         assert!(output.status.success(), "{how}: {}", said(&output));
     };
     now(&shop).assert_is(&then, "an undisturbed restore");
@@ -305,7 +305,7 @@ fn a_restore_whose_server_fails_at_any_point_goes_on_with_the_same_command() {
         let when = format!("statement {statement} of {all} at {}: {}", ended.step, ended.said);
         if !ended.good && point % 2 == 1 {
             // Back, if there is anything to take back; else it is as it was.
-            let output = shop.output(&["--quiet", "restore", NAME, "--undo"]);
+            let output = shop.output(&["--quiet", "restore", NAME, "--undo", "--yes"]);
             let nothing = said(&output).contains("no restore of shop waits");
             assert!(output.status.success() || nothing, "{when}\n--undo: {}", said(&output));
             now(&shop).assert_is(&damaged, &format!("{when}\nafter --undo: {}", said(&output)));
