@@ -178,7 +178,7 @@ fn the_commands_that_are_shown_work_when_they_are_typed() {
     };
     for (ending, is_day) in [("--undo", false), ("--confirm", true)] {
         // Whatever was given as it is reached from here.
-        let script = "daykeep restore --vault vault --state-dir 'my state' --config none.toml latest --yes";
+        let script = "daykeep restore --vault vault --state-dir 'my state' --config none.toml latest --trust-day --yes";
         let (code, said) = shell(script, place.dir.path());
         assert_eq!(code, 0, "{said}");
         assert!(is_the_day(&place) && state.join("small/restore.json").exists(), "{said}");
@@ -186,7 +186,7 @@ fn the_commands_that_are_shown_work_when_they_are_typed() {
             said.lines().find(|line| line.starts_with("    daykeep restore") && line.contains(ending));
         let shown = shown.unwrap_or_else(|| panic!("no command in: {said}"));
         let command = shown.trim().split("   ").next().unwrap();
-        has(command, &["--vault /", "--state-dir '/"]);
+        has(command, &["--vault /", "--state-dir '/", "--trust-day"]);
         let (code, again) = shell(script, place.dir.path());
         assert_eq!(code, 0, "{again}");
         has(&again, &["small: done already: the day", command]);

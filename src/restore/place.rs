@@ -14,6 +14,8 @@ pub struct Place {
     pub state_dir: Option<PathBuf>,
     /// `--config`
     pub config: Option<PathBuf>,
+    /// `--trust-day`: what the configuration of the day names may be run.
+    pub trust_day: bool,
 }
 
 impl Place {
@@ -27,8 +29,12 @@ impl Place {
     /// The options of a restore and of its end, quoted for a shell, with paths that hold in every directory.
     #[must_use]
     pub fn options(&self) -> String {
-        let Self { vault, state_dir, config } = self;
-        written(&[("--vault", vault), ("--state-dir", state_dir), ("--config", config)])
+        let Self { vault, state_dir, config, trust_day } = self;
+        let mut options = written(&[("--vault", vault), ("--state-dir", state_dir), ("--config", config)]);
+        if *trust_day {
+            options.push_str(if options.is_empty() { "--trust-day" } else { " --trust-day" });
+        }
+        options
     }
 
     /// The options of a command that reads days and records nothing.
@@ -59,9 +65,10 @@ mod tests {
         let place = Place {
             vault: Some("/mnt/my vault".into()),
             state_dir: Some("/var/tmp/state".into()),
+            trust_day: true,
             ..Place::of_config(Path::new("/root/day.toml"))
         };
-        let options = "--vault '/mnt/my vault' --state-dir /var/tmp/state --config /root/day.toml";
+        let options = "--vault '/mnt/my vault' --state-dir /var/tmp/state --config /root/day.toml --trust-day";
         assert_eq!(place.options(), options);
         assert_eq!(place.of_the_day(), "--vault '/mnt/my vault' --config /root/day.toml");
     }

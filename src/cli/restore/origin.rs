@@ -190,6 +190,7 @@ fn reached_by(args: &Args, session: &Session) -> Result<Place, Failure> {
         vault: args.vault.clone(),
         state_dir: args.state_dir.clone(),
         config: config.filter(|_| is_there),
+        trust_day: args.trust_day,
     })
 }
 
