@@ -191,7 +191,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// The number in a line of a file of `/proc`, such as `VmRSS:	 9876 kB`.
+/// The number in a line of a file of `/proc`, such as `VmRSS:  9876 kB`.
 fn number_in(path: &Path, word: &str) -> u64 {
     let text = fs::read_to_string(path).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(word)).unwrap_or("0");

@@ -35,14 +35,14 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let bench = Self { shop: Shop::new(""), own: tempfile::tempdir().unwrap() };
-        bench.guard(&bench.shop.server);
+        Self::guard(&bench.shop.server);
         let text = bench.configuration();
         bench.configure(&text.replace("user = \"postgres\"", "user = \"app\""));
         bench
     }
 
     /// From now on `app` needs its password.
-    fn guard(&self, server: &Server) {
+    fn guard(server: &Server) {
         server.psql("postgres", &format!("CREATE ROLE app SUPERUSER LOGIN PASSWORD '{PASSWORD}'"));
         let rules = "local all app scram-sha-256\nlocal all all trust\n";
         fs::write(server.data_dir().join("pg_hba.conf"), rules).unwrap();
@@ -194,7 +194,7 @@ fn restores(bench: &Bench) {
     assert_eq!(bench.shop.server.psql("shop", "SELECT count(*) FROM stock"), "300");
     bench.must(None, &["restore", "--undo", "--yes"]);
     let mut other = Server::start(None);
-    bench.guard(&other);
+    Bench::guard(&other);
     let target = format!("host={} port=5432 user=app", other.socket_dir().display());
     bench.fails(Some(WRONG), &["restore", "latest", "--to-server", &target, "--yes"], "password");
     bench.must(Some(PASSWORD), &["restore", "latest", "--to-server", &target, "--yes"]);

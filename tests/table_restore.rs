@@ -339,6 +339,12 @@ const FAMILY: &str = r"
     UPDATE parent SET best = a;
 ";
 
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
 #[test]
 fn tables_that_need_each_other_change_places_together() {
     let server = Server::start(None);
@@ -396,11 +402,6 @@ fn tables_that_need_each_other_change_places_together() {
                 swap.drop_old(&world.server.config()).await.unwrap();
             }
         });
-        let sorted = |text: &str| {
-            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-            lines.sort();
-            lines
-        };
         assert_eq!(sorted(&picture(&world.server).all), sorted(&source.all));
         assert_eq!(sorted(&world.schema()), sorted(&schema));
     }

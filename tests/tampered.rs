@@ -38,24 +38,26 @@ fn rename_tree(forger: &mut Forger, to: &str) {
     let (records, changed) = (forger.day.join("files.jsonl.zst"), forger.day.join("files.new"));
     let mut writer = RecordWriter::create(&changed).unwrap();
     for mut record in RecordReader::open(&records).unwrap().map(Result::unwrap) {
-        record.tree = to.to_owned();
+        to.clone_into(&mut record.tree);
         writer.write(&record).unwrap();
     }
     writer.finish().unwrap();
     fs::rename(changed, records).unwrap();
 }
 
+/// What is changed in a day.
+type Change = fn(&mut Forger);
+
 #[test]
 fn a_day_whose_names_lead_out_of_it_is_none() {
     let shop = Shop::new("");
     shop.run();
-    type Change = fn(&mut Forger);
     let changes: [(&str, Change); 5] = [
         ("../../../escaped", |forger| rename_tree(forger, "../../../escaped")),
         ("/tmp/daykeep-escaped", |forger| rename_tree(forger, "/tmp/daykeep-escaped")),
         ("..", |forger| rename_tree(forger, "..")),
         ("../../other", |forger| {
-            forger.manifest["database"]["databases"][0]["directory"] = json!("../../other")
+            forger.manifest["database"]["databases"][0]["directory"] = json!("../../other");
         }),
         ("../../.lock", |forger| forger.manifest["digests"]["../../.lock"] = json!("00".repeat(32))),
     ];
@@ -180,7 +182,11 @@ fn nothing_was_injected(server: &Server, when: &str) {
     }
 }
 
+/// What is changed in a day, with what that needs.
+type BoxedChange = Box<dyn Fn(&mut Forger)>;
+
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of changes, and what each must not do")]
 fn names_in_the_lists_are_names_and_no_statements() {
     let shop = Shop::new("");
     shop.run();
@@ -194,11 +200,11 @@ fn names_in_the_lists_are_names_and_no_statements() {
                     list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
                 let table = lines.iter_mut().find(|record| record["name"] == "stock").unwrap();
                 change(table);
-                lines.iter().map(|line| format!("{line}\n")).collect()
+                lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n"
             });
         }
     };
-    let changes: [(&str, Box<dyn Fn(&mut Forger)>); 5] = [
+    let changes: [(&str, BoxedChange); 5] = [
         ("table", Box::new(in_table(|table| table["name"] = json!(INJECTED)))),
         ("schema", Box::new(in_table(|table| table["schema"] = json!(INJECTED)))),
         ("column", Box::new(in_table(|table| table["columns"][0] = json!(INJECTED)))),

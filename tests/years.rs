@@ -233,31 +233,28 @@ impl Machine {
 
     /// One turn of the daemon's loop; gives when it wakes by itself, in real time.
     fn turn(&mut self) -> Option<Timestamp> {
-        for _ in 0..4 {
-            match self.plan.step(self.clock()) {
-                Step::Wait(until) => {
-                    self.check_idle();
-                    return until.map(|until| until - self.wrong_by);
+        match self.plan.step(self.clock()) {
+            Step::Wait(until) => {
+                self.check_idle();
+                until.map(|until| until - self.wrong_by)
+            }
+            Step::Restamp(stamp) => panic!("{}: restamped to {stamp}, {self}", self.now),
+            Step::Run { why, due } => {
+                if let Some(due) = due {
+                    let before = self.handled.insert(due, self.now);
+                    assert_eq!(before, None, "{due} was handled before, {self}");
+                    assert!(
+                        self.dues.binary_search(&due).is_ok(),
+                        "{due} is no instant of the schedule, {self}"
+                    );
+                    self.stamp = due;
+                    self.plan.handled(due);
                 }
-                Step::Restamp(stamp) => panic!("{}: restamped to {stamp}, {self}", self.now),
-                Step::Run { why, due } => {
-                    if let Some(due) = due {
-                        let before = self.handled.insert(due, self.now);
-                        assert_eq!(before, None, "{due} was handled before, {self}");
-                        assert!(
-                            self.dues.binary_search(&due).is_ok(),
-                            "{due} is no instant of the schedule, {self}"
-                        );
-                        self.stamp = due;
-                        self.plan.handled(due);
-                    }
-                    self.plan.begins();
-                    self.begin(why);
-                    return None;
-                }
+                self.plan.begins();
+                self.begin(why);
+                None
             }
         }
-        panic!("it turns without end, {self}");
     }
 
     fn begin(&mut self, why: StartedBy) {
@@ -312,7 +309,7 @@ impl Machine {
         self.days.retain(|day| !removed.contains(day.name.as_str()));
         assert!(self.days.iter().any(|day| day.sequence == self.sequence), "the newest day stays, {self}");
         // What went day by day is not missed by what the rules say of all the days that ever were.
-        if self.sequence % 100 == 0 {
+        if self.sequence.is_multiple_of(100) {
             let there: BTreeSet<&String> = self.days.iter().map(|day| &day.name).collect();
             for name in must_stay(&self.rules, &self.history, &self.zone) {
                 assert!(there.contains(&name), "{name} should still be there, {self}");
@@ -417,7 +414,7 @@ fn ten_years(zone: &str, seed: u64) {
                 checked += 1;
                 match machine.handled.get(due) {
                     Some(begun) => {
-                        assert!(*begun >= *due && *begun <= *due + DAY, "{due} ran at {begun}, {machine}")
+                        assert!(*begun >= *due && *begun <= *due + DAY, "{due} ran at {begun}, {machine}");
                     }
                     None => assert!(!catch_up, "{due} was missed, {machine}"),
                 }

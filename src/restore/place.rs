@@ -68,7 +68,8 @@ mod tests {
             trust_day: true,
             ..Place::of_config(Path::new("/root/day.toml"))
         };
-        let options = "--vault '/mnt/my vault' --state-dir /var/tmp/state --config /root/day.toml --trust-day";
+        let options =
+            "--vault '/mnt/my vault' --state-dir /var/tmp/state --config /root/day.toml --trust-day";
         assert_eq!(place.options(), options);
         assert_eq!(place.of_the_day(), "--vault '/mnt/my vault' --config /root/day.toml");
     }

@@ -116,7 +116,7 @@ async fn take_back(
         job.step(Phase::Settle)?;
         beside::discard(&durable, calm).await?;
     }
-    end_back(durable, still, order.start, job).await
+    Box::pin(end_back(durable, still, order.start, job)).await
 }
 
 /// From here on only `--undo` goes on.
@@ -160,7 +160,7 @@ pub(super) async fn refused(
         Ok(()) => {
             // Whatever fails now, it is `--undo` that goes on.
             pending.phase = RestorePhase::Undoing;
-            end_back(durable, still, false, job).await.map(drop)
+            Box::pin(end_back(durable, still, false, job)).await.map(drop)
         }
         Err(back) => Err(back),
     };

@@ -361,11 +361,11 @@ impl Reading<'_> {
         }
         let wanted = judge::attributes(self.as_of, xattrs.clone());
         let copied = match here {
-            Some(made) => self.copy_here(&place.target, self.name, made, &wanted)?,
+            Some(made) => self.copy_here(&place.target, self.name, &made, &wanted)?,
             None => {
                 let new = site.new_name();
                 let made = site.staging.create_file(&new)?;
-                let copied = self.copy_here(&site.staging, &new, made, &wanted)?;
+                let copied = self.copy_here(&site.staging, &new, &made, &wanted)?;
                 if copied.is_some() {
                     name_it(site, place, self.name, &new)?;
                 }
@@ -387,16 +387,16 @@ impl Reading<'_> {
         &self,
         dir: &Dir,
         name: &[u8],
-        made: File,
+        made: &File,
         wanted: &Attributes,
     ) -> Result<Option<blake3::Hash>, Error> {
-        let read = self.read(Some(&made)).map_err(|error| match error {
+        let read = self.read(Some(made)).map_err(|error| match error {
             Error::File(error) => error.of_copy_to(|| dir.path_of(name)).into(),
             other => other,
         });
         let copied = read.and_then(|digest| {
             if digest.is_some() {
-                note(self.site, attributes::apply_made(&made, dir, name, wanted)?);
+                note(self.site, attributes::apply_made(made, dir, name, wanted)?);
             }
             Ok(digest)
         });

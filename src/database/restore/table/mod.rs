@@ -71,10 +71,6 @@ pub struct TableSurvey {
 
 /// All that it takes to replace the table and to take that back. It is to be recorded before [`ReadyTables::commit`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::unsafe_derive_deserialize,
-    reason = "the unsafe code is tokio's, in select, and keeps no promise of ours"
-)]
 pub struct TableSwap {
     /// See [`TableWish::tag`].
     pub tag: u64,
