@@ -63,7 +63,11 @@ impl Machine {
             .env("PATH", path)
             .envs(server.environment())
             .env("DAYKEEP_CONFIG", self.repository.config_file());
-        shell.env("VERSION", server.major().to_string()).envs(variables.iter().cloned());
+        // Nothing of the machine that the test runs on is touched.
+        shell
+            .env("DATA", server.data_dir())
+            .env("VERSION", server.major().to_string())
+            .envs(variables.iter().cloned());
         shell.arg("-c").arg(page.script());
         shell.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&log).unwrap());
         let mut shell = shell.stdin(Stdio::null()).spawn().expect("a shell");
@@ -92,7 +96,7 @@ impl Machine {
         let words: Vec<&str> = call.words.iter().map(String::as_str).collect();
         let fossology = &mut self.repository.fossology;
         let code = match words.as_slice() {
-            ["systemctl", "start", "postgresql"] => {
+            ["systemctl", "start" | "restart", "postgresql"] => {
                 let is_made = fossology.server.data_dir().join("PG_VERSION").exists();
                 if is_made && !fossology.server.answers() {
                     fossology.server.run();
@@ -273,9 +277,20 @@ fn the_database_is_blown_away() {
     machine.assert_every_job_ends_well();
     let trees = machine.trees();
 
-    // The scheduler is still there, and finds no server any more.
+    // The scheduler is still there, and finds no server any more; something is left of its data.
+    let data = machine.repository.fossology.server.data_dir();
     machine.repository.fossology.server.lose();
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("global"), "not what it was").unwrap();
     machine.follow("database-lost.md", &[]);
+    let beside = fs::read_dir(data.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let aside =
+        beside.filter(|path| path.display().to_string().starts_with(&format!("{}.aside-", data.display())));
+    let aside: Vec<PathBuf> = aside.collect();
+    assert!(
+        matches!(aside.as_slice(), [aside] if aside.join("global").exists()),
+        "what was left is kept: {aside:?}"
+    );
     assert_eq!(machine.everything_in_the_server(), rows);
     assert_eq!(machine.trees(), trees, "files that came after the day stay");
     machine.repository.assert_dispatching();
