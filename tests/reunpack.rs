@@ -143,6 +143,30 @@ fn a_plan_names_what_is_missing_and_what_it_will_take() {
 }
 
 #[test]
+fn damaged_gold_is_named_with_its_upload() {
+    let repository = Repository::new(&QUICK, "");
+    let day = repository.run();
+    let gold = files_below(&repository.days_dir().join(&day).join("trees/repository/localhost/gold"));
+    let name = psql(
+        &repository,
+        "SELECT lower(pfile_sha1 || '.' || pfile_md5 || '.' || pfile_size) FROM upload
+         JOIN pfile ON pfile_pk = pfile_fk WHERE upload_pk = 2",
+    );
+    let mut content = fs::read(&gold[&name]).unwrap();
+    content[0] ^= 4;
+    fs::write(&gold[&name], content).unwrap();
+    let (found, _) = failing(&repository, &["verify", "--json"], 12);
+    let report = &found["days"][0]["report"];
+    let damages = report["damages"].as_array().unwrap();
+    let file = psql(&repository, "SELECT upload_filename FROM upload WHERE upload_pk = 2");
+    let whose =
+        format!("; it is the gold of upload 2 ({file}), which cannot be unpacked again from this day");
+    let told = damages.iter().filter(|damage| damage["means"].as_str().unwrap().ends_with(&whose));
+    assert_eq!((told.count(), &report["notes"]), (1, &serde_json::json!([])), "{found:#}");
+    assert!(damages.iter().all(|damage| damage["file"].as_str().unwrap().ends_with(&name)), "{found:#}");
+}
+
+#[test]
 fn what_is_missing_is_queued_once_and_jobs_wait_for_it() {
     let Hurt { repository, before, rows: kept, jobs } = Hurt::new();
     let fossology = &repository.fossology;

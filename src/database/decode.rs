@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::shelf::{full_name, patch_name};
 use crate::fs::{self, OnPath as _};
+use crate::manifest::TableRecord;
 
 /// The largest window that a patch may ask for: 2 GiB, as `zstd --long=31`.
 const WINDOW_LOG: u32 = 31;
@@ -28,6 +29,19 @@ pub enum DecodeError {
     /// Nobody takes the text any more.
     #[error("cannot write the text: {0}")]
     Out(#[source] std::io::Error),
+}
+
+/// Writes the rows of a table to `out`, as COPY gave them. `tables` is the directory of its database's segments. An error may come after some
+/// of them were written.
+///
+/// # Errors
+/// As [`decode`].
+pub fn write_rows(tables: &Path, table: &TableRecord, out: &mut dyn Write) -> Result<(), DecodeError> {
+    for segment in &table.segments {
+        let base = base_text(tables, segment.base.as_deref())?;
+        decode(tables, &segment.blake3, base.as_deref(), out)?;
+    }
+    Ok(())
 }
 
 /// The text that a patch is against; None for a segment that is whole.

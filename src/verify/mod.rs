@@ -17,6 +17,7 @@ mod report;
 mod rows;
 mod seal;
 mod trees;
+mod uploads;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,7 +135,17 @@ pub async fn day(day: &Day, choice: &Choice, context: &Context) -> Result<Report
     archives?;
     gather.check()?;
     seconds.total = context.clock.monotonic().saturating_sub(begun).as_secs_f64();
-    Ok(gather.report(day.name(), seconds))
+    let mut report = gather.report(day.name(), seconds);
+    if uploads::is_asked_for(day, &report) {
+        let (day, context) = (day.clone(), context.clone());
+        let named = tokio::task::spawn_blocking(move || {
+            uploads::name(&day, &mut report, &context);
+            report
+        });
+        report = named.await.map_err(|_| Error::Thread)?;
+        gather.check()?;
+    }
+    Ok(report)
 }
 
 /// The beginning of [`day`]: what says what the day is, and the lists. Who must read them before all of the day has been verified

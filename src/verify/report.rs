@@ -171,7 +171,7 @@ impl Fault {
     }
 
     /// What was in it is lost.
-    fn is_loss(&self) -> bool {
+    pub(super) fn is_loss(&self) -> bool {
         self.rank() <= 3
     }
 }

@@ -224,7 +224,7 @@ impl<'a> Merge<'a> {
         let mut seen = both_of(self.attributes(&record, met), linked);
         if record.kind == FileKind::File && record.size != met.stat.size {
             let problem = format!("it has {} bytes, and had {}", met.stat.size, record.size);
-            let means = lost(&record);
+            let means = lost_content(&record);
             seen = both_of(seen, Some(damage(record, Fault::Content, problem, means)));
         } else if record.kind == FileKind::File {
             let choice: &Choice = &self.gather.choice;
@@ -366,6 +366,15 @@ fn lost(record: &FileRecord) -> String {
     }
 }
 
+/// What the loss of an inode's content means: it is told under one name of it.
+fn lost_content(record: &FileRecord) -> String {
+    if record.link_group.is_none() {
+        return lost(record);
+    }
+    let (path, tree) = (shown(&record.path), &record.tree);
+    format!("the file {path} of the tree {tree}, under all its names, cannot be restored from this day")
+}
+
 fn cannot_read(tree: &str, path: &[u8], error: &fs::Error) -> Damage {
     Damage {
         part: Part::Tree { name: tree.to_owned() },
@@ -394,7 +403,7 @@ fn read_content(task: &Task, gather: &Gather) {
         Ok(_) => Some((Fault::Content, "its content does not have the recorded digest".to_owned())),
         Err(error) => Some((Fault::Unreadable, format!("{error}: {}", error.source))),
     };
-    let wrong = wrong.map(|(fault, problem)| damage(record.clone(), fault, problem, lost(record)));
+    let wrong = wrong.map(|(fault, problem)| damage(record.clone(), fault, problem, lost_content(record)));
     if let Some(damage) = both_of(wrong, task.seen.clone()) {
         gather.add(damage);
     }
