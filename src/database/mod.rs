@@ -59,9 +59,9 @@ mod toc;
 use std::time::Duration;
 
 pub use compare::{CompareError, Comparison, Difference, Recorded, compare};
+pub use decode::{DecodeError, write_rows};
 pub use directory::directory_name;
 pub use dump::Dumped;
-pub use decode::{DecodeError, write_rows};
 pub use export::{ExportError, export};
 pub use freeze::Frozen;
 pub use live::Live;
