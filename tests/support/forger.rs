@@ -58,9 +58,14 @@ impl Forger {
         let digest = blake3::hash(&fs::read(day.join("manifest.json")).unwrap()).to_hex().to_string();
         let name = day.file_name().unwrap().to_str().unwrap();
         let path = day.parent().unwrap().with_file_name("seals").join(format!("{name}.json"));
-        let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        // The record, and a line with its digest.
+        let content = fs::read(&path).unwrap();
+        let mut record: Value =
+            serde_json::Deserializer::from_slice(&content).into_iter().next().unwrap().unwrap();
         record["manifest"] = json!(digest);
-        fs::write(path, record.to_string()).unwrap();
+        let text = format!("{record}\n");
+        let line = format!("{{\"blake3\":\"{}\"}}\n", blake3::hash(text.as_bytes()).to_hex());
+        fs::write(path, text + &line).unwrap();
     }
 
     /// Writes every digest anew.
