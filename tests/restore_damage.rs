@@ -134,6 +134,9 @@ fn listing(root: &Path) -> Vec<(PathBuf, u64, u64, i64, i64)> {
             let found = fs::symlink_metadata(&path).unwrap();
             if found.is_dir() {
                 open.push(path.clone());
+            }
+            if path == root.join(NAME) {
+                // Its time is that of its links.
                 listed.push((path, found.ino(), 0, 0, 0));
             } else if path.file_name().is_none_or(|name| name != "lock" && name != ".lock")
                 && !(found.is_symlink() && directory == root.join(NAME))
