@@ -286,7 +286,7 @@ impl Reading<'_> {
         if !self.is_settled(&stat_file(self.file, &path)?) {
             return Ok(None);
         }
-        self.let_clock_step();
+        let_clock_step(self.site, self.before);
         let size = self.before.size;
         let digest = copy::content_sized(self.file, target, size, &mut |bytes| self.watch(bytes));
         self.site.check()?;
@@ -307,16 +307,6 @@ impl Reading<'_> {
             && (now.size, now.mtime, now.ctime) == (before.size, before.mtime, before.ctime)
             // A file held open may lose its name after the release.
             && (self.held || now.nlink == before.nlink)
-    }
-
-    /// A file written in this very step of the clock could be written once more with the same ctime: wait until a later write must show.
-    fn let_clock_step(&self) {
-        let now = self.site.context.clock.now().as_nanosecond();
-        let (seconds, nanos) = self.before.ctime;
-        let changed = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        if (now - changed).unsigned_abs() < CLOCK_STEP.as_nanos() {
-            std::thread::sleep(CLOCK_STEP);
-        }
     }
 
     /// What an interrupted run had copied already, if it is the source's content and attributes to the last bit. The digest of both
@@ -411,6 +401,16 @@ impl Reading<'_> {
     }
 }
 
+/// What was changed in this very step of the clock could be changed once more with the same ctime: wait until a later change must show.
+fn let_clock_step(site: &Site, stat: &Stat) {
+    let now = site.context.clock.now().as_nanosecond();
+    let (seconds, nanos) = stat.ctime;
+    let changed = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    if (now - changed).unsigned_abs() < CLOCK_STEP.as_nanos() {
+        std::thread::sleep(CLOCK_STEP);
+    }
+}
+
 /// Gives what was made in the staging directory its attributes and its name.
 fn put(
     site: &Site,
@@ -445,6 +445,10 @@ fn special(
     stat: &Stat,
     previous: Option<&FileRecord>,
 ) -> Result<Option<Outcome>, Error> {
+    if !site.held.load(Ordering::Relaxed) {
+        // An inode that was freed may be the next one's at once: another link with the same number and the same times.
+        let_clock_step(site, stat);
+    }
     let xattrs = xattrs_of(&place.source, name)?;
     let mut record = judge::record(&site.tree.name, &place.path_of(name), stat, &xattrs);
     if stat.kind == Kind::Symlink {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::fs;
-use crate::fs::dir::{Kind, Stat, is_gone};
+use crate::fs::dir::{Kind, Names as Listed, Stat, is_gone, split_last};
 use crate::manifest::{FileRecord, RecordReader};
 use crate::tree::bring::Stage;
 use crate::tree::compare::{Dirt, Dirty, mark};
-use crate::tree::overlay::{Key, Overlay, path as path_of_key};
-use crate::tree::site::{Site, is_link};
+use crate::tree::overlay::{Key, Overlay, key as key_of, path as path_of_key};
+use crate::tree::site::{Place, Site, is_link, optional};
+use crate::tree::sync::{is_mount, kept_names};
+use crate::tree::walk::{Visit, walk};
 use crate::tree::warm::links;
 use crate::tree::watch::{Seen, Watch};
 use crate::tree::{Error, judge};
@@ -68,23 +70,50 @@ impl Names<'_> {
         if !self.site.rules.keep_above(path) {
             return Ok(Told::Clear);
         }
-        mark(&mut self.dirty, path, seen.dirt);
-        if path.is_empty() || seen.dirt == Dirt::Below || !self.site.rules.keep(path, false) {
+        // A directory is told before what is below it.
+        let is_known = self.is_in_whole(path);
+        if !is_known {
+            mark(&mut self.dirty, path, seen.dirt);
+        }
+        if path.is_empty() {
             return Ok(Told::Clear);
         }
         match self.look(path)? {
             Found::There(stat) => {
-                if stat.kind != Kind::Directory && stat.nlink > 1 {
+                let is_directory = stat.kind == Kind::Directory;
+                if is_known || !self.site.rules.keep(path, is_directory) {
+                    return Ok(Told::Clear);
+                }
+                if !is_directory {
                     self.meet(&stat);
+                } else if seen.dirt == Dirt::Below {
+                    // Not all of what a directory that moved brings along was told: some was done where it was before.
+                    walk(self.site, path, &mut Below(self))?;
                 }
                 Ok(Told::Clear)
             }
+            Found::NameGone if seen.dirt == Dirt::Below || !self.site.rules.keep(path, false) => Ok(Told::Clear),
             Found::NameGone if seen.written && !seen.removed => Ok(Told::Nameless),
             Found::NameGone | Found::ParentGone => Ok(Told::Clear),
         }
     }
 
+    /// Whether the path lies in a directory that is brought with all below it.
+    fn is_in_whole(&self, path: &[u8]) -> bool {
+        let mut above = split_last(path).0;
+        while !above.is_empty() {
+            if self.dirty.get(&key_of(above)) == Some(&Dirt::Below) {
+                return true;
+            }
+            above = split_last(above).0;
+        }
+        false
+    }
+
     fn meet(&mut self, stat: &Stat) {
+        if stat.kind == Kind::Directory || stat.nlink < 2 {
+            return;
+        }
         let entry = self.inodes.entry((stat.dev, stat.ino)).or_insert((stat.nlink, 0));
         entry.1 += 1;
     }
@@ -92,7 +121,7 @@ impl Names<'_> {
     /// A name whose inode had others too: a change through one of those was not told for this one.
     fn one_of_several(&mut self, record: &FileRecord) -> Result<(), Error> {
         let path = &record.path.0;
-        if self.dirty.contains_key(&crate::tree::overlay::key(path)) {
+        if self.dirty.contains_key(&key_of(path)) || self.is_in_whole(path) {
             return Ok(());
         }
         let Found::There(stat) = self.look(path)? else {
@@ -103,9 +132,7 @@ impl Names<'_> {
         let changed = judge::is_as_recorded(record, &stat, by_name) != Some(true);
         if changed || self.inodes.contains_key(&(stat.dev, stat.ino)) {
             mark(&mut self.dirty, path, Dirt::Name);
-            if stat.kind != Kind::Directory && stat.nlink > 1 {
-                self.meet(&stat);
-            }
+            self.meet(&stat);
         }
         Ok(())
     }
@@ -124,4 +151,35 @@ enum Found {
     There(Box<Stat>),
     NameGone,
     ParentGone,
+}
+
+/// Meets all names below a directory.
+struct Below<'a, 'b>(&'a mut Names<'b>);
+
+impl Visit for Below<'_, '_> {
+    fn directory(&mut self, above: Option<&Place>, path: &[u8]) -> Result<Option<(Place, Listed)>, Error> {
+        let site = self.0.site;
+        let source = match above {
+            Some(above) => above.source.dir(split_last(path).1),
+            None => site.source.beneath(path),
+        };
+        let Some(source) = optional(source)? else { return Ok(None) };
+        if is_mount(site, &source.stat_self()?) {
+            return Ok(None);
+        }
+        let names = kept_names(site, &source, path)?;
+        let target = site.target.beneath(b"")?;
+        Ok(Some((Place { path: path.to_vec(), source, target, previous: None, is_new: false }, names)))
+    }
+
+    fn other(&mut self, place: &std::sync::Arc<Place>, name: &[u8]) -> Result<(), Error> {
+        if let Some(stat) = place.source.stat_if_exists(name)? {
+            self.0.meet(&stat);
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
