@@ -1008,7 +1008,8 @@ mod edits {
     /// Mostly renames and links, and directories that come and go: the inodes are what is hard.
     fn links_and_moves() -> impl Strategy<Value = Vec<[Vec<Edit>; 3]>> {
         let what = prop::sample::select(vec![1_u8, 3, 4, 4, 6, 7, 9, 12, 12, 12, 13]);
-        let edits = move || prop::collection::vec((what.clone(), any::<u8>(), any::<u8>(), any::<u8>()), 0..25);
+        let edits =
+            move || prop::collection::vec((what.clone(), any::<u8>(), any::<u8>(), any::<u8>()), 0..25);
         prop::collection::vec([edits(), edits(), edits()], 1..4)
     }
 

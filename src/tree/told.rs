@@ -92,7 +92,9 @@ impl Names<'_> {
                 }
                 Ok(Told::Clear)
             }
-            Found::NameGone if seen.dirt == Dirt::Below || !self.site.rules.keep(path, false) => Ok(Told::Clear),
+            Found::NameGone if seen.dirt == Dirt::Below || !self.site.rules.keep(path, false) => {
+                Ok(Told::Clear)
+            }
             Found::NameGone if seen.written && !seen.removed => Ok(Told::Nameless),
             Found::NameGone | Found::ParentGone => Ok(Told::Clear),
         }
