@@ -18,13 +18,16 @@ use crate::manifest::{FileKind, FileRecord, PathBytes};
 use crate::tree::Error;
 use crate::tree::held::{Held, Slot};
 use crate::tree::judge::{self, Judgement};
-use crate::tree::links::{self, Claim};
+use crate::tree::links::{Claim, Turn};
 use crate::tree::site::{Place, Site, is_link};
 
 /// How often a name is looked at again that changes while it is brought.
 const TRIES: usize = 5;
 /// The coarsest step of the kernel's clock for file times: a change within the step in which a file was read does not move its ctime.
 const CLOCK_STEP: Duration = Duration::from_millis(12);
+
+/// How many names an inode can have on ext4; other file systems allow more.
+const MOST_NAMES: u32 = 65_000;
 
 /// When a name is brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,27 +112,42 @@ fn one_of_several(
     if stat.nlink < 2 {
         return by_itself(site, place, name, stat, previous);
     }
-    let turn = match site.groups.claim(stat) {
-        Claim::Link(first) => {
-            if let Some(record) = link_to_first(site, place, name, &first)? {
-                return Ok(Some(Outcome::In(Box::new(record))));
-            }
-            // The inode in the day has all the links it can have, or the first name is gone: this name gets an inode of its own.
-            return by_itself(site, place, name, stat, &mut None);
-        }
-        Claim::First(turn) => turn,
+    let turn = match turn_or_link(site, place, name, stat)? {
+        Ok(turn) => turn,
+        Err(linked) => return Ok(Some(Outcome::In(linked))),
     };
-    // What is no regular file is not linked to the day before when it has several names: a new inode is cheap.
-    if stat.kind != Kind::File {
+    // What is no regular file is not linked to the day before when it has several names: a new inode is cheap. Nor is what begins another
+    // inode since the first can have no more names: the day before's inode may be that very one.
+    if stat.kind != Kind::File || turn.begins_another() {
         *previous = None;
     }
     match by_itself(site, place, name, stat, previous)? {
         Some(Outcome::In(mut record)) => {
-            record.link_group = Some(links::number(stat, &site.root));
+            record.link_group = Some(turn.number(stat, &site.root, &record.path.0));
             turn.done(&record);
             Ok(Some(Outcome::In(record)))
         }
         other => Ok(other),
+    }
+}
+
+/// The right to bring the first name of an inode that has several; Err: the name is linked to the first.
+pub(crate) fn turn_or_link<'a>(
+    site: &'a Site,
+    place: &Place,
+    name: &[u8],
+    stat: &Stat,
+) -> Result<Result<Turn<'a>, Box<FileRecord>>, Error> {
+    let mut full = None;
+    loop {
+        match site.groups.claim(stat, full.take()) {
+            Claim::First(turn) => return Ok(Ok(turn)),
+            Claim::Link(first) => match link_to_first(site, place, name, &first)? {
+                Some(record) => return Ok(Err(Box::new(record))),
+                // The inode in the day has all the links that it can have, or the first name is gone.
+                None => full = Some(first),
+            },
+        }
     }
 }
 
@@ -147,7 +165,7 @@ fn by_itself(
 }
 
 /// Links to the name of the same inode that is in the day already.
-pub(crate) fn link_to_first(
+fn link_to_first(
     site: &Site,
     place: &Place,
     name: &[u8],
@@ -232,6 +250,10 @@ fn link_previous(
         || kept.mtime != record.mtime
         || (kept.mode ^ record.mode) & rights != 0
     {
+        return Ok(false);
+    }
+    // All names of an inode are to be one inode: where they would not all find room on the older one, a new one is begun.
+    if stat.nlink > 1 && stat.nlink <= MOST_NAMES && kept.nlink.saturating_add(stat.nlink) > MOST_NAMES {
         return Ok(false);
     }
     if judgement != Judgement::Same && !judge::same_xattrs(record, &xattrs_of(&place.source, name)?) {

@@ -8,10 +8,9 @@ use crate::fs;
 use crate::fs::attributes;
 use crate::fs::dir::{Dir, Kind, split_last, stat_file};
 use crate::manifest::{FileKind, FileRecord, RecordWriter, TreeRecord};
-use crate::tree::bring::{Reading, link_to_first};
+use crate::tree::bring::{Reading, turn_or_link};
 use crate::tree::fence::Fenced;
 use crate::tree::held::Held;
-use crate::tree::links::{self, Claim};
 use crate::tree::overlay::{Now, Overlay, is_within, key};
 use crate::tree::site::{Place, Site};
 use crate::tree::warm::records as list_of;
@@ -119,14 +118,11 @@ fn copy_held(site: &Site, path: &[u8], held: &Held) -> Result<FileRecord, Error>
     if held.stat.nlink < 2 {
         return copy_settled(site, &place, name, held);
     }
-    match site.groups.claim(&held.stat) {
-        Claim::Link(first) => match link_to_first(site, &place, name, &first)? {
-            Some(record) => Ok(record),
-            None => copy_settled(site, &place, name, held),
-        },
-        Claim::First(turn) => {
+    match turn_or_link(site, &place, name, &held.stat)? {
+        Err(linked) => Ok(*linked),
+        Ok(turn) => {
             let mut record = copy_settled(site, &place, name, held)?;
-            record.link_group = Some(links::number(&held.stat, &site.root));
+            record.link_group = Some(turn.number(&held.stat, &site.root, path));
             turn.done(&record);
             Ok(record)
         }

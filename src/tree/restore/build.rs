@@ -297,19 +297,27 @@ impl Making<'_> {
     fn make(&self, target_path: &[u8]) -> Result<(), Error> {
         let made = match self.record.link_group {
             None => self.by_itself()?,
-            Some(group) => match self.yard.links.claim(group) {
-                Claim::First(turn) => {
-                    let made = self.by_itself()?;
-                    turn.done(join(target_path, self.name));
-                    made
-                }
-                Claim::Link(origin) => self.link(&origin)? || self.by_itself()?,
-            },
+            Some(group) => self.one_of_several(group, target_path)?,
         };
         if made {
             self.yard.made.entries.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn one_of_several(&self, group: u64, target_path: &[u8]) -> Result<bool, Error> {
+        let mut full = None;
+        loop {
+            match self.yard.links.claim(group, full.take()) {
+                Claim::First(turn) => {
+                    let made = self.by_itself()?;
+                    turn.done(join(target_path, self.name));
+                    return Ok(made);
+                }
+                Claim::Link(origin) if self.link(&origin)? => return Ok(true),
+                Claim::Link(origin) => full = Some(origin),
+            }
+        }
     }
 
     /// False: it is recorded only.
@@ -320,7 +328,7 @@ impl Making<'_> {
         }
     }
 
-    /// False: the inode cannot have another name; this one gets an inode of its own, as it would in a day.
+    /// False: the inode cannot have another name.
     fn link(&self, origin: &Origin) -> Result<bool, Error> {
         let (root, path) = match (origin, self.yard.live) {
             (Origin::Made(path), _) => (self.yard.target, path),

@@ -35,6 +35,8 @@ pub(crate) enum Claim<'a> {
 pub(crate) struct Turn<'a> {
     links: &'a Links,
     group: u64,
+    /// The inode that takes no more names: this one begins another.
+    full: Option<Origin>,
     done: bool,
 }
 
@@ -46,15 +48,16 @@ impl Links {
     }
 
     /// Who makes this inode; waits while another thread is at it. Names are handed out in order, so that whoever is waited for is at work.
-    pub(crate) fn claim(&self, group: u64) -> Claim<'_> {
+    /// `full` is what an earlier claim gave and no name could be linked to: who finds it still there begins another inode.
+    pub(crate) fn claim(&self, group: u64, full: Option<Origin>) -> Claim<'_> {
         let mut map = lock(&self.map);
         loop {
             match map.get(&group) {
-                None => {
+                Some(Some(origin)) if Some(origin) != full.as_ref() => return Claim::Link(origin.clone()),
+                None | Some(Some(_)) => {
                     map.insert(group, None);
-                    return Claim::First(Turn { links: self, group, done: false });
+                    return Claim::First(Turn { links: self, group, full, done: false });
                 }
-                Some(Some(origin)) => return Claim::Link(origin.clone()),
                 Some(None) => map = self.changed.wait(map).unwrap_or_else(PoisonError::into_inner),
             }
         }
@@ -73,7 +76,12 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if !self.done {
-            lock(&self.links.map).remove(&self.group);
+            let mut map = lock(&self.links.map);
+            match self.full.take() {
+                Some(full) => drop(map.insert(self.group, Some(full))),
+                None => drop(map.remove(&self.group)),
+            }
+            drop(map);
             self.links.changed.notify_all();
         }
     }
