@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{UnmountFlags, unmount};
 
 use super::disk::{Disk, Image, Log, Position};
+use crate::support::small::own_mounts;
 
 /// Room for a server, a repository and some days; XFS wants 300 MB at least.
 const BYTES: u64 = 512 << 20;
@@ -44,14 +45,7 @@ impl Machine {
     /// # Errors
     /// Why this is not possible here.
     pub fn new(kind: Kind) -> Result<Self, String> {
-        if !nix::unistd::geteuid().is_root() {
-            return Err("file systems can only be mounted by root".to_owned());
-        }
-        // What is mounted from here on goes with this thread and its children, however they end.
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
-            .map_err(|error| format!("no mount namespace: {error}"))?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .map_err(|error| format!("mounts cannot be made private: {error}"))?;
+        own_mounts()?;
         // A file system of this test's own below: nothing stays behind on that of the machine.
         let own = Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"]).arg(top()).status();
         if !own.is_ok_and(|own| own.success()) {

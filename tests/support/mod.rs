@@ -14,5 +14,6 @@ pub mod repository;
 pub mod restored;
 pub mod scheduler;
 pub mod shop;
+pub mod small;
 pub mod state;
 pub mod whole;
