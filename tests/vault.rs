@@ -550,6 +550,41 @@ fn what_is_not_whole_is_quarantined_with_its_reason() {
 }
 
 #[test]
+fn a_manifest_that_is_no_file_or_has_no_end_is_not_read() {
+    let place = Place::new();
+    let locked = place.lock();
+    let good = keep(&locked, night(0));
+    let day = |name: &str| {
+        let path = locked.days_path().join(name);
+        fs::create_dir(&path).unwrap();
+        path.join("manifest.json")
+    };
+    nix::unistd::mkfifo(&day("2026-11-03T010000Z"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    symlink("/dev/zero", day("2026-11-03T020000Z")).unwrap();
+    let long = fs::File::create(day("2026-11-03T030000Z")).unwrap();
+    long.set_len(1 << 40).unwrap();
+
+    let days = locked.days(night(3)).unwrap();
+    assert_eq!(days.good, [good]);
+    let told: Vec<_> = days.quarantined.iter().filter_map(|day| day.reason.split_once(": ")).collect();
+    assert!(told.iter().all(|(what, _)| what.starts_with("cannot read ")), "{told:?}");
+    let why: Vec<_> = told.iter().map(|(_, why)| *why).collect();
+    assert_eq!(
+        why,
+        [
+            "it is no regular file",
+            "it is no regular file",
+            "it has 1099511627776 bytes, and no such file has more than 536870912"
+        ]
+    );
+    // Its records outside are read with the same care.
+    let seal = locked.seal_path("2026-11-01T010000Z");
+    fs::remove_file(&seal).unwrap();
+    nix::unistd::mkfifo(&seal, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert!(locked.seal_of("2026-11-01T010000Z").is_err());
+}
+
+#[test]
 fn words_choose_days() {
     let place = Place::new();
     let locked = place.lock();

@@ -173,7 +173,7 @@ impl Stream<'_> {
             return Ok(());
         }
         self.check(&path)?;
-        let mut file = fs::open(&path)?;
+        let mut file = fs::open_regular(&path)?;
         let mut chunk = vec![0; CHUNK];
         loop {
             let count = file.read(&mut chunk).on("read", &path)?;
@@ -188,7 +188,7 @@ impl Stream<'_> {
     fn check(&self, path: &Path) -> Result<(), ExportError> {
         let name = path.strip_prefix(self.day).unwrap_or(path).to_string_lossy();
         let mut hasher = blake3::Hasher::new();
-        let mut file = fs::open(path)?;
+        let mut file = fs::open_regular(path)?;
         let mut chunk = vec![0; CHUNK];
         loop {
             self.cancelled()?;
@@ -270,7 +270,7 @@ impl Stream<'_> {
         let mut table = String::new();
         // Names are in UTF-8 in every database's list, rows in the database's own encoding.
         self.text("\nSET client_encoding = 'UTF8';\n\n")?;
-        for line in BufReader::new(fs::open(&path)?).lines() {
+        for line in BufReader::new(fs::open_regular(&path)?).lines() {
             self.cancelled()?;
             let line = line.on("read", &path)?;
             let step = Step::parse(&line).ok_or_else(|| ExportError::Damaged {

@@ -20,7 +20,7 @@ pub mod swap;
 mod volume;
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +111,44 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 /// It cannot be opened.
 pub fn open(path: &Path) -> Result<fs::File, Error> {
     fs::File::open(path).on("open", path)
+}
+
+/// Opens a file that somebody else may have exchanged: what is no regular file is an error. A named pipe would be waited for, and a
+/// device may have no end.
+///
+/// # Errors
+/// It cannot be opened, or is something else.
+pub fn open_regular(path: &Path) -> Result<fs::File, Error> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+        .open(path)
+        .on("open", path)?;
+    if !file.metadata().on("look at", path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")).on("read", path);
+    }
+    Ok(file)
+}
+
+/// The whole of such a file, when it has at most `limit` bytes; None when it is not there.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is longer.
+pub fn read_regular(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let file = match open_regular(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata().on("look at", path)?.len();
+    if length > limit {
+        let problem = format!("it has {length} bytes, and no such file has more than {limit}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem)).on("read", path);
+    }
+    let mut bytes = Vec::new();
+    // It may grow meanwhile.
+    file.take(limit).read_to_end(&mut bytes).on("read", path)?;
+    Ok(Some(bytes))
 }
 
 /// Creates a file that must not be there yet, mode 0600.

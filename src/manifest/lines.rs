@@ -76,7 +76,7 @@ impl JsonLines<TableRecord> {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, RecordsError> {
-        Ok(Self::over(path, Box::new(BufReader::new(fs::open(path)?))))
+        Ok(Self::over(path, Box::new(BufReader::new(fs::open_regular(path)?))))
     }
 }
 
@@ -86,7 +86,7 @@ impl<T> JsonLines<T> {
     /// # Errors
     /// The file cannot be opened.
     pub fn open_compressed(path: &Path) -> Result<Self, RecordsError> {
-        let decoder = zstd::Decoder::new(fs::open(path)?).on("read", path)?;
+        let decoder = zstd::Decoder::new(fs::open_regular(path)?).on("read", path)?;
         Ok(Self::over(path, Box::new(BufReader::with_capacity(256 * 1024, decoder))))
     }
 

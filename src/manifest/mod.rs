@@ -25,6 +25,10 @@ pub use unpack::ToUnpack;
 /// The version of the format that this program writes.
 pub const FORMAT: u32 = 1;
 
+/// No page that is read as a whole has more bytes, a manifest or a record outside of the day: a manifest has some 200 bytes for every
+/// 8 MiB of rows.
+pub const LONGEST_PAGE: u64 = 512 * 1024 * 1024;
+
 /// Proof that the repository is held still. Only a hold that has been proven idle implements it; what takes a freeze
 /// point asks for it, so that a freeze without a hold does not compile.
 pub trait Still: Sync {}

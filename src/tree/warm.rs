@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::event::{Context, Notices as _, Phase};
 use crate::fs;
-use crate::manifest::{self, FileRecord, Manifest, RecordReader, RecordWriter};
+use crate::manifest::{self, FileRecord, LONGEST_PAGE, Manifest, RecordReader, RecordWriter};
 use crate::tree::apply::{Applied, apply};
 use crate::tree::bring::{Outcome, Stage};
 use crate::tree::compare::{self, Dirt, Dirty, mark};
@@ -88,7 +88,7 @@ fn walk_instead(site: &Site, why: &str) {
 
 /// How many names the day before had, for the forecast.
 fn count(records: &Path, tree: &str) -> Option<u64> {
-    let manifest = fs::read(&fs::parent_of(records).join("manifest.json")).ok()?;
+    let manifest = fs::read_regular(&fs::parent_of(records).join("manifest.json"), LONGEST_PAGE).ok()??;
     let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
     Some(manifest.trees.get(tree)?.entries)
 }

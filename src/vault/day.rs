@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::fs;
-use crate::manifest::{FORMAT, Manifest};
+use crate::manifest::{FORMAT, LONGEST_PAGE, Manifest};
 use crate::vault::Vault;
 use crate::vault::seals::digest_line;
 
@@ -76,7 +76,7 @@ impl Day {
 
     /// Reads a day as far as its manifest can be read, whatever else is wrong with it.
     pub(super) fn read_doubtful(path: PathBuf, name: &str, repository: &str) -> Option<Self> {
-        let bytes = fs::read(&path.join(MANIFEST)).ok()?;
+        let bytes = fs::read_regular(&path.join(MANIFEST), LONGEST_PAGE).ok()??;
         let manifest = parse(&bytes).ok()?;
         let is_its_own = manifest.day == name && manifest.repository == repository;
         (is_its_own && manifest.leads_out().is_none()).then_some(Self { path, manifest })
@@ -88,7 +88,7 @@ impl Day {
             return Err(Doubt::plain("its name is not that of a day"));
         }
         let file = path.join(MANIFEST);
-        let bytes = match fs::read_if_exists(&file) {
+        let bytes = match fs::read_regular(&file, LONGEST_PAGE) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(Doubt::plain("it has no manifest.json")),
             Err(error) => return Err(Doubt::plain(format!("{error}: {}", error.source))),
@@ -159,7 +159,7 @@ fn disagreement(manifest: &Manifest, name: &str, repository: &str) -> Option<Str
 /// A day made before there were such files has none, and is good all the same.
 fn wrong_digest(day: &Path, manifest: &[u8]) -> Option<String> {
     let path = day.join(MANIFEST_DIGEST);
-    let said = match fs::read_if_exists(&path) {
+    let said = match fs::read_regular(&path, LONGEST_PAGE) {
         Ok(Some(said)) => said,
         Ok(None) => return None,
         Err(error) => return Some(format!("{error}: {}", error.source)),

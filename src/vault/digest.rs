@@ -86,6 +86,6 @@ fn hash_all(files: &[(String, PathBuf)]) -> Result<Vec<(String, String)>, Error>
 
 fn hash(path: &Path) -> Result<String, Error> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs::open(path)?).on("read", path)?;
+    hasher.update_reader(fs::open_regular(path)?).on("read", path)?;
     Ok(hasher.finalize().to_hex().to_string())
 }

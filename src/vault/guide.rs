@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use crate::fs::{self, OnPath as _};
-use crate::manifest::Manifest;
+use crate::manifest::{LONGEST_PAGE, Manifest};
 use crate::vault::day::{MANIFEST, MANIFEST_DIGEST};
 use crate::vault::seals::digest_line;
 use crate::vault::{Day, Error};
@@ -30,7 +30,9 @@ impl Day {
             "RESTORE.md" => Some(guide(self.manifest()).into_bytes()),
             MANIFEST_DIGEST => {
                 let seal = self.vault().seal_of(self.name()).ok()??;
-                let is = blake3::hash(&fs::read(&self.path().join(MANIFEST)).ok()?).to_hex().to_string();
+                let is = blake3::hash(&fs::read_regular(&self.path().join(MANIFEST), LONGEST_PAGE).ok()??)
+                    .to_hex()
+                    .to_string();
                 (seal.manifest == is).then(|| digest_line(&is).into_bytes())
             }
             _ => None,

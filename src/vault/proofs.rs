@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::fs;
-use crate::manifest::FORMAT;
+use crate::manifest::{FORMAT, LONGEST_PAGE};
 use crate::vault::{Error, Vault};
 
 /// How many outcomes of a day are remembered.
@@ -78,7 +78,7 @@ impl Vault {
     /// They cannot be read, or are damaged.
     pub fn proofs(&self, day: &str) -> Result<Vec<Proof>, Error> {
         let path = self.proofs_path(day);
-        let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(Vec::new()) };
+        let Some(bytes) = fs::read_regular(&path, LONGEST_PAGE)? else { return Ok(Vec::new()) };
         let form: Form = serde_json::from_slice(&bytes)
             .map_err(|error| Error::DamagedRecord { path: path.clone(), problem: error.to_string() })?;
         if form.day != day {

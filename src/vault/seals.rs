@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::fs;
-use crate::manifest::{DatabaseSeal, FORMAT, Manifest, SealRecord, TreeSeal};
+use crate::manifest::{DatabaseSeal, FORMAT, LONGEST_PAGE, Manifest, SealRecord, TreeSeal};
 use crate::vault::day::{MANIFEST, MANIFEST_DIGEST, parse_name};
 use crate::vault::{Error, Locked, Vault};
 
@@ -26,7 +26,7 @@ impl Vault {
     /// It cannot be read, or is not the record of this day.
     pub fn seal_of(&self, day: &str) -> Result<Option<SealRecord>, Error> {
         let path = self.seal_path(day);
-        let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
+        let Some(bytes) = fs::read_regular(&path, LONGEST_PAGE)? else { return Ok(None) };
         let damaged = |problem: String| Error::DamagedRecord { path: path.clone(), problem };
         let text = checked(&bytes)
             .ok_or_else(|| damaged("it does not have the digest in its last line".to_owned()))?;

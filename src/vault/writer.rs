@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::fs;
-use crate::manifest::{DatabaseSeal, FORMAT, Manifest};
+use crate::manifest::{DatabaseSeal, FORMAT, LONGEST_PAGE, Manifest};
 use crate::vault::day::{MANIFEST, parse_name};
 use crate::vault::{Day, Error, Locked, digest, guide, name_of, seals};
 
@@ -89,7 +89,7 @@ impl Locked {
         if !fs::exists(path)? {
             return Ok(None);
         }
-        let origin = fs::read_if_exists(&self.days_path().join(ORIGIN))?;
+        let origin = fs::read_regular(&self.days_path().join(ORIGIN), LONGEST_PAGE)?;
         Ok(origin.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 

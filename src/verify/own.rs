@@ -201,7 +201,7 @@ pub(super) fn read(day: &Day, path: &Path, gather: &Gather) {
 }
 
 fn digest_of(path: &Path, gather: &Gather) -> Result<String, fs::Error> {
-    let file = fs::open(path)?;
+    let file = fs::open_regular(path)?;
     let digest = fs::copy::content(&file, None, &mut |bytes| gather.read(bytes)).on("read", path)?;
     Ok(digest.to_hex().to_string())
 }

@@ -9,7 +9,8 @@ use super::report::{Damage, Fault, Part, relative};
 use crate::database::{Text, recipe, reread};
 use crate::fs;
 use crate::manifest::{
-    DatabaseEntry, DatabaseSeal, PathBytes, RecordsError, Rows, Segment, TableReader, TableRecord,
+    DatabaseEntry, DatabaseSeal, LONGEST_PAGE, PathBytes, RecordsError, Rows, Segment, TableReader,
+    TableRecord,
 };
 use crate::vault::Day;
 
@@ -133,7 +134,8 @@ impl Lists<'_> {
     fn compare_recipe(&self, records: &[TableRecord], found: &Found, gather: &Gather) {
         // What cannot be read is told with the other files.
         let there = found.contains_key(&self.home.join("load.txt"));
-        let Some(text) = fs::read(&self.path("load.txt")).ok().filter(|_| there) else { return };
+        let text = fs::read_regular(&self.path("load.txt"), LONGEST_PAGE);
+        let Some(text) = text.ok().flatten().filter(|_| there) else { return };
         let mut blocks: HashMap<blake3::Hash, u64> = HashMap::new();
         for block in blocks_of(&text) {
             *blocks.entry(blake3::hash(block)).or_default() += 1;
@@ -334,7 +336,7 @@ impl Shelf<'_> {
         if !self.is_there(digest, path, found, gather) {
             return false;
         }
-        let file = match fs::open(&self.day.path().join(path)) {
+        let file = match fs::open_regular(&self.day.path().join(path)) {
             Ok(file) => file,
             Err(error) => {
                 self.add(digest, path, Fault::Unreadable, format!("{error}: {}", error.source), gather);

@@ -6,7 +6,7 @@ use super::gather::Gather;
 use super::own;
 use super::report::{Damage, Fault};
 use crate::fs;
-use crate::manifest::SealRecord;
+use crate::manifest::{LONGEST_PAGE, SealRecord};
 use crate::vault::{self, Day};
 
 /// Holds the three against each other; gives the seal record, if it can be believed.
@@ -63,7 +63,7 @@ pub(super) fn check(day: &Day, gather: &Gather) -> Option<SealRecord> {
 
 /// None: it is not there, or cannot be read, which is told.
 fn read_or_tell(day: &Day, name: &str, gather: &Gather) -> Option<Vec<u8>> {
-    match fs::read_if_exists(&day.path().join(name)) {
+    match fs::read_regular(&day.path().join(name), LONGEST_PAGE) {
         Ok(bytes) => bytes,
         Err(error) => {
             let problem = format!("{error}: {}", error.source);

@@ -38,6 +38,8 @@ pub enum How {
     NoXattr,
     /// It becomes something else.
     Kind,
+    /// It becomes a named pipe: who opens it waits for ever.
+    Pipe,
     /// A file, directory or link that was not there.
     Add(&'static str),
 }
@@ -94,7 +96,7 @@ pub fn cases(day: &Path, before: &Path) -> Vec<Case> {
     files.push(("a deep file of a tree", "trees/files/deep/er/file".into(), None));
     for (of, file, other) in files {
         let mut hows: Vec<How> = [0.0, 0.1, 0.35, 0.5, 0.75, 1.0].map(How::Flip).into();
-        hows.extend([How::Cut(1), How::Cut(9), How::Append, How::Delete, How::Kind]);
+        hows.extend([How::Cut(1), How::Cut(9), How::Append, How::Delete, How::Kind, How::Pipe]);
         hows.extend(other.map(How::Swap));
         cases.extend(hows.into_iter().map(|how| Case { of, file: file.clone(), how }));
     }
@@ -200,6 +202,7 @@ impl Case {
             How::Delete => {}
             How::Kind if aside.is_dir() => fs::write(&path, "").unwrap(),
             How::Kind => fs::create_dir(&path).unwrap(),
+            How::Pipe => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap(),
             How::Swap(other) => {
                 let second = Undo::take(other);
                 let others = second.aside.clone().unwrap();
@@ -265,7 +268,7 @@ fn spoil(how: &How, path: &Path, aside: &Path) {
                 xattr::remove(path, name).unwrap();
             }
         }
-        How::Delete | How::Swap(_) | How::Kind | How::Add(_) => unreachable!("done elsewhere"),
+        How::Delete | How::Swap(_) | How::Kind | How::Pipe | How::Add(_) => unreachable!("done elsewhere"),
     }
 }
 

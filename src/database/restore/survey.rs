@@ -192,7 +192,7 @@ fn check_file(wish: &Wish<'_>, path: &Path) -> Result<Vec<u8>, RestoreError> {
 pub(super) fn check_digest(day: &Path, manifest: &Manifest, path: &Path) -> Result<(), RestoreError> {
     let name = path.strip_prefix(day).unwrap_or(path).to_string_lossy();
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs::open(path)?).on("read", path)?;
+    hasher.update_reader(fs::open_regular(path)?).on("read", path)?;
     match manifest.digests.get(name.as_ref()) {
         Some(digest) if *digest != hasher.finalize().to_hex().as_str() => Err(RestoreError::Damaged {
             path: path.to_owned(),
