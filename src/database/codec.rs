@@ -8,8 +8,13 @@ use std::io::{self, Read, Write};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CParameter, DParameter};
 
-/// The reader's limit: windows up to 2 GiB, as `--long=31`.
-const WINDOW_LOG_MAX: u32 = 31;
+use super::segments::CAP;
+
+/// The reader's limit: windows up to 128 MiB, the largest that daykeep writes. A frame that asks for more was made to fill the memory.
+pub const WINDOW_LOG_MAX: u32 = 27;
+/// No base is longer: it is held in memory as a whole. What is patched against is at most as long as a text that is kept in memory; this
+/// is twice as much, for bases of others.
+pub const LONGEST_BASE: usize = 2 * CAP;
 
 /// A whole text as one frame.
 ///
@@ -29,7 +34,7 @@ pub fn patch(base: &[u8], text: &[u8], level: i32) -> io::Result<Option<Vec<u8>>
     let mut compressor = Compressor::new(level)?;
     // The window must reach over the whole base, from the end of the text.
     let span = base.len() as u64 + text.len() as u64;
-    let window = (u64::BITS - span.leading_zeros()).clamp(10, 27);
+    let window = (u64::BITS - span.leading_zeros()).clamp(10, WINDOW_LOG_MAX);
     for parameter in [
         CParameter::WindowLog(window),
         CParameter::EnableLongDistanceMatching(true),

@@ -8,18 +8,15 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
+use super::codec;
 use super::copy::RowSum;
 use super::toc::Contents;
 use crate::manifest::{DatabaseRecord, Rows};
 use crate::postgres::{self, Programs};
 use crate::process::{self, Program};
 
-/// The reader's limit: windows up to 2 GiB, as `zstd --long=31`.
-const WINDOW_LOG_MAX: u32 = 31;
 /// How much is read at once.
 const CHUNK: usize = 256 * 1024;
-/// No base is longer: a dump keeps whole only what is far below this.
-const LONGEST_BASE: u64 = 1 << 30;
 
 /// What was found in a segment's file.
 #[derive(Debug)]
@@ -69,7 +66,7 @@ fn decode(raw: &mut Raw<'_>, base: Option<&[u8]>, mut keep: Option<&mut Vec<u8>>
         None => zstd::Decoder::with_buffer(reader)?,
     };
     let mut decoder = decoder.single_frame();
-    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    decoder.window_log_max(codec::WINDOW_LOG_MAX)?;
     let (mut hasher, mut sum, mut bytes) = (blake3::Hasher::new(), RowSum::default(), 0_u64);
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -81,7 +78,7 @@ fn decode(raw: &mut Raw<'_>, base: Option<&[u8]>, mut keep: Option<&mut Vec<u8>>
         hasher.update(&chunk[..count]);
         sum.add(&chunk[..count]);
         if let Some(keep) = &mut keep {
-            if bytes > LONGEST_BASE {
+            if bytes > codec::LONGEST_BASE as u64 {
                 return Err(io::Error::other("its text is longer than that of any base"));
             }
             keep.extend_from_slice(&chunk[..count]);

@@ -9,14 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::segments::{self, CAP};
+use super::segments;
 use super::{Error, codec};
 use crate::event::{Notices as _, SharedObserver};
 use crate::fs::{self, OnPath as _};
 use crate::manifest::Segment;
-
-/// A base longer than this (it was made before the cap, or by somebody else) is not patched against.
-const LONGEST_BASE: usize = 2 * CAP;
 
 /// `tables/` of one database, and that of the day before.
 pub struct Shelf {
@@ -141,9 +138,9 @@ impl Shelf {
             self.damaged(&path, "it is not there");
             return Ok(None);
         }
-        let file = fs::open(&path)?;
+        let file = fs::open_regular(&path)?;
         let length = file.metadata().on("look at", &path)?.len();
-        match codec::read_text(file, LONGEST_BASE) {
+        match codec::read_text(file, codec::LONGEST_BASE) {
             Ok(Some(text)) if blake3::hash(&text).to_hex().as_str() == base => Ok(Some((text, length))),
             Ok(Some(_)) => {
                 self.damaged(&path, "its text has another digest");
@@ -176,7 +173,7 @@ impl Shelf {
             self.damaged(&path, "it is not there");
             return Ok(false);
         }
-        match codec::digest_of(fs::open(&path)?, base_text.as_deref()) {
+        match codec::digest_of(fs::open_regular(&path)?, base_text.as_deref()) {
             Ok(digest) if digest.to_hex().as_str() == segment.blake3 => {}
             Ok(_) => {
                 self.damaged(&path, "its text has another digest");
