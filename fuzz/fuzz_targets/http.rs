@@ -1,7 +1,8 @@
 //! A client of the daemon's socket that says anything: whatever it is, a client that speaks HTTP gets its answer afterwards.
 #![no_main]
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Knows nothing, refuses everything, and looks at what it is asked.
 struct Nobody(broadcast::Sender<wire::Live>);
@@ -75,6 +79,7 @@ struct World {
     _place: tempfile::TempDir,
     socket: std::path::PathBuf,
     runtime: tokio::runtime::Runtime,
+    asked: Cell<u64>,
 }
 
 thread_local! {
@@ -82,7 +87,7 @@ thread_local! {
 }
 
 fn world() -> World {
-    let place = tempfile::tempdir_in("/dev/shm").expect("a place");
+    let place = tempfile::tempdir().expect("a place");
     let socket = place.path().join("s");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let listener = {
@@ -91,21 +96,33 @@ fn world() -> World {
     };
     let routes = router(Arc::new(Nobody(broadcast::channel(1).0)));
     runtime.spawn(listen::serve(listener, routes, tokio_util::sync::CancellationToken::new()));
-    World { _place: place, socket, runtime }
+    World { _place: place, socket, runtime, asked: Cell::new(0) }
+}
+
+/// What is answered until the daemon hangs up, which it does soon after the client has said all.
+async fn ask(socket: &Path, question: &[u8]) -> Vec<u8> {
+    let mut stream = UnixStream::connect(socket).await.expect("it listens");
+    let _ = stream.write_all(question).await;
+    let _ = stream.shutdown().await;
+    let mut said = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await;
+    assert!(read.is_ok(), "it does not hang up");
+    said
 }
 
 fuzz_target!(|data: &[u8]| {
     WORLD.with(|world_of_thread| {
         let world = world_of_thread.get_or_init(world);
         world.runtime.block_on(async {
-            let mut stream = UnixStream::connect(&world.socket).await.expect("it listens");
-            let _ = stream.write_all(data).await;
-            let _ = stream.shutdown().await;
-            let mut said = Vec::new();
             // A head that is not complete is waited for; hanging up ends that.
-            let _ = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut said)).await;
+            let said = ask(&world.socket, data).await;
             if !said.is_empty() {
                 assert!(said.starts_with(b"HTTP/1."), "{}", String::from_utf8_lossy(&said));
+            }
+            // Not after each: it takes as long as what is tried.
+            if world.asked.replace(world.asked.get() + 1) % 32 == 0 {
+                let said = ask(&world.socket, b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n").await;
+                assert!(said.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&said));
             }
         });
     });

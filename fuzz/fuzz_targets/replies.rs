@@ -2,7 +2,8 @@
 //! over a real connection.
 #![no_main]
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::net::Ipv4Addr;
 
 use daykeep::{database, hold};
 use libfuzzer_sys::fuzz_target;
@@ -11,6 +12,13 @@ use tokio::net::TcpListener;
 
 thread_local! {
     static RUNTIME: OnceCell<tokio::runtime::Runtime> = const { OnceCell::new() };
+    static HOSTS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Another address of this machine each time: those of ended connections rest for a minute, and one address has 28,000 ports.
+fn next_host() -> Ipv4Addr {
+    let number = HOSTS.with(|hosts| hosts.replace((hosts.get() + 1) % (1 << 20)));
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number)
 }
 
 /// Answers one connection with these bytes as soon as it was asked something, and hangs up.
@@ -40,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
     RUNTIME.with(|runtime| {
         let made = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.get_or_init(made).block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let listener = TcpListener::bind((next_host(), 0)).await.expect("a port");
             let address = listener.local_addr().expect("an address").to_string();
             let ask = async {
                 if which % 4 == 2 {
