@@ -6,13 +6,8 @@
 mod harness;
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use daykeep::clock::SystemClock;
-use daykeep::event::{Context, Silent};
-use daykeep::{config, hold};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -193,35 +188,10 @@ fn a_restore_in_which_the_daemon_died_is_begun_again_by_the_same_order() {
     waiting(&daemon, "done");
 }
 
-/// Holds as a restore does, is told to stay, and dies.
-fn leave_a_kept_hold(place: &Place) {
-    let config = config::load(&place.path("daykeep.toml")).unwrap();
-    let request = hold::Request {
-        repository: "small",
-        run: 77,
-        purpose: hold::Purpose::Restore,
-        hold: &config.repositories["small"].hold,
-        server: None,
-        state_dir: &config.state_dir,
-        guard: Path::new(env!("CARGO_BIN_EXE_daykeep")),
-    };
-    let context = Context {
-        observer: Arc::new(Silent),
-        cancel: tokio_util::sync::CancellationToken::new(),
-        clock: Arc::new(SystemClock::new()),
-    };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let mut held = hold::pause(request, &context).await.unwrap();
-        held.keep("the restore of a day is half way").await.unwrap();
-        drop(held);
-    });
-}
-
 #[test]
 fn what_a_restore_keeps_held_is_left_alone_and_shown() {
     let place = Place::new();
-    leave_a_kept_hold(&place);
+    place.leave_a_kept_hold();
     let daemon = place.start();
     assert_eq!(place.trace(), "pause\n", "the start has not released it");
     let status = daemon.get("/v1/status");
@@ -251,7 +221,7 @@ fn what_a_restore_keeps_held_is_left_alone_and_shown() {
     daemon.until("/v1/status", "the release", gone);
     drop(daemon);
 
-    leave_a_kept_hold(&place);
+    place.leave_a_kept_hold();
     let (code, _) = release(&["small", "--give-up"]);
     assert_eq!(code, Some(2), "nobody is there to be asked");
     let (code, told) = release(&["small", "--give-up", "--yes"]);

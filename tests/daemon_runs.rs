@@ -8,7 +8,7 @@ mod harness;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -42,6 +42,20 @@ fn start_and_pause(place: &Place, daemon: &Daemon<'_>) -> u64 {
     let id = start(daemon);
     until("the pause", || place.trace().contains("pause"));
     id
+}
+
+/// `daykeep run`, until its scheduler is paused.
+fn run_in_the_foreground(place: &Place) -> Child {
+    let run = Command::new(env!("CARGO_BIN_EXE_daykeep"))
+        .args(["run", "small", "--config"])
+        .arg(place.path("daykeep.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the pause", || place.trace().contains("pause"));
+    run
 }
 
 #[test]
@@ -152,15 +166,7 @@ fn what_a_run_in_the_foreground_does_is_shown_as_it_happens() {
     let place = Place::new();
     place.configure(&place.small("", UNTIL_IDLE));
     let daemon = place.start();
-    let mut run = Command::new(env!("CARGO_BIN_EXE_daykeep"))
-        .args(["run", "small", "--config"])
-        .arg(place.path("daykeep.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("the pause", || place.trace().contains("pause"));
+    let mut run = run_in_the_foreground(&place);
     let status = daemon.until("/v1/status", "the hold of another process", |status| status["held"] == true);
     let small = &status["repositories"][0];
     assert_eq!(small["held"], true);
@@ -212,15 +218,7 @@ fn a_run_in_the_foreground_is_told_to_who_watches_and_when_it_dies() {
     let place = Place::new();
     place.configure(&place.small("", UNTIL_IDLE));
     let daemon = place.start();
-    let mut run = Command::new(env!("CARGO_BIN_EXE_daykeep"))
-        .args(["run", "small", "--config"])
-        .arg(place.path("daykeep.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("the pause", || place.trace().contains("pause"));
+    let mut run = run_in_the_foreground(&place);
     let is_seen = |jobs: &Value| jobs["jobs"][0]["state"] == "running";
     let id = daemon.until("/v1/jobs", "the job", is_seen)["jobs"][0]["id"].as_u64().unwrap();
     let watch = Command::new(env!("CARGO_BIN_EXE_daykeep"))

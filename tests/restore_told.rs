@@ -10,12 +10,8 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
 
-use daykeep::clock::SystemClock;
-use daykeep::event::{Context, Silent};
 use daykeep::vault::{Proof, ProofKind, ProofSeconds, Vault};
-use daykeep::{config, hold};
 use serde_json::{Value, json};
 
 use harness::Place;
@@ -261,27 +257,6 @@ fn the_databases_of_a_restore_that_is_gone_on_with_are_its_own() {
     assert!(!own.contains("of another restore"), "{own}");
 }
 
-/// Holds as a restore does, is told to stay, and dies.
-fn leave_a_kept_hold(place: &Place) {
-    let config = config::load(&place.path("daykeep.toml")).unwrap();
-    let request = hold::Request {
-        repository: "small",
-        run: 77,
-        purpose: hold::Purpose::Restore,
-        hold: &config.repositories["small"].hold,
-        server: None,
-        state_dir: &config.state_dir,
-        guard: Path::new(env!("CARGO_BIN_EXE_daykeep")),
-    };
-    let cancel = tokio_util::sync::CancellationToken::new();
-    let context = Context { observer: Arc::new(Silent), cancel, clock: Arc::new(SystemClock::new()) };
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let mut held = hold::pause(request, &context).await.unwrap();
-        held.keep("the restore of a day is half way").await.unwrap();
-        drop(held);
-    });
-}
-
 #[test]
 fn nobody_is_told_that_a_repository_was_started_when_that_is_not_known() {
     let asks = "is_running = [\"sh\", \"-c\", \"exit 0\"]";
@@ -290,7 +265,7 @@ fn nobody_is_told_that_a_repository_was_started_when_that_is_not_known() {
         must(&place, &["restore", "latest", "--yes"]);
         rewrite(&record(&place), |left| left["phase"] = json!("switching"));
         place.configure(&place.small("", hold));
-        leave_a_kept_hold(&place);
+        place.leave_a_kept_hold();
         let told = must(&place, &["restore", "--undo", "--yes"]);
         assert_eq!(told.contains("was started while the restore was half way"), is_known, "{told}");
         assert!(!is_the_day(&place), "{told}");

@@ -11,6 +11,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use daykeep::clock::SystemClock;
+use daykeep::event::{Context, Silent};
+use daykeep::{config, hold};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -55,6 +58,27 @@ impl Place {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Holds as a restore does, is told to stay, and dies.
+    pub fn leave_a_kept_hold(&self) {
+        let config = config::load(&self.path("daykeep.toml")).unwrap();
+        let request = hold::Request {
+            repository: "small",
+            run: 77,
+            purpose: hold::Purpose::Restore,
+            hold: &config.repositories["small"].hold,
+            server: None,
+            state_dir: &config.state_dir,
+            guard: Path::new(env!("CARGO_BIN_EXE_daykeep")),
+        };
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let context = Context { observer: Arc::new(Silent), cancel, clock: Arc::new(SystemClock::new()) };
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let mut held = hold::pause(request, &context).await.unwrap();
+            held.keep("the restore of a day is half way").await.unwrap();
+            drop(held);
+        });
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::picture::comparable;
 use super::postgres::{Server, check};
 
 /// The databases and the trees, each as a text.
@@ -90,27 +91,6 @@ fn diff(one: &str, two: &str) -> String {
     fs::write(scratch.path().join("b"), two).unwrap();
     let diff = Command::new("diff").args(["-u0", "a", "b"]).current_dir(scratch.path()).output().unwrap();
     String::from_utf8_lossy(&diff.stdout).chars().take(6000).collect()
-}
-
-/// Without the versions, and with the rows at the end, sorted, each behind its COPY: their order means nothing.
-fn comparable(dump: &[u8]) -> String {
-    let mut kept: Vec<&[u8]> = Vec::new();
-    let mut rows: Vec<[&[u8]; 2]> = Vec::new();
-    let mut table: Option<&[u8]> = None;
-    for line in dump.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"-- Dumped ")) {
-        match table {
-            Some(_) if line == b"\\." => table = None,
-            Some(table) => rows.push([table, line]),
-            None => {
-                kept.push(line);
-                table = (line.starts_with(b"COPY ") && line.ends_with(b" FROM stdin;")).then_some(line);
-            }
-        }
-    }
-    rows.sort_unstable();
-    let rows = rows.iter().map(|row| row.join(&b'\t'));
-    let lines: Vec<Vec<u8>> = kept.into_iter().map(<[u8]>::to_vec).chain(rows).collect();
-    lines.join(&b'\n').into_iter().map(char::from).collect()
 }
 
 /// A line for each name, sorted: kind and mode, owner, size, times, digest or target, links, holes, attributes.
