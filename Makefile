@@ -2,7 +2,7 @@
 # make test   all tests
 # make deny   licences, banned crates and sources of all dependencies (deny.toml)
 # make faults power cuts at 200 points of ext4 and 50 of XFS and btrfs, instead of the few of make test (an hour)
-# make fuzz   every fuzz target for SECONDS (600) each
+# make fuzz   every fuzz target for FUZZ_SECONDS (600) each; TARGETS="http records" only those
 # make bench  daykeep against rsync, pg_dumpall and the rest, as ratios of one run
 # make install DESTDIR=... PREFIX=/usr
 
@@ -44,7 +44,8 @@ deny:
 	@setup/deny.sh
 
 fuzz:
-	@fuzz/run.sh
+	@setup/tools.sh c++ g++
+	@fuzz/run.sh $(TARGETS)
 
 demo: tools
 	@$(CARGO) build --release --locked --bins --examples

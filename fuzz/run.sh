@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every fuzz target, or those that are named, one after the other for FUZZ_SECONDS (600) each, with what fuzz/seeds and the
-# repository have to begin with. What is found new is kept in fuzz/corpus; what fails, in fuzz/artifacts. Needs a C++ compiler, for libFuzzer;
+# repository have to begin with. What is found new is kept in fuzz/corpus; what fails, in fuzz/artifacts. libFuzzer needs a C++ compiler;
 # cargo-fuzz is built when it is missing.
 #
 # On the stable compiler: coverage needs nothing else, and without a sanitizer, since there is no unsafe code to be watched but that of
@@ -9,10 +9,6 @@ set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${FUZZ_SECONDS:-600}
 version=0.13.2
-command -v c++ >/dev/null || {
-    echo "fuzz: libFuzzer needs a C++ compiler: apt-get install g++" >&2
-    exit 1
-}
 cargo fuzz --version >/dev/null 2>&1 || {
     echo "installing: cargo-fuzz $version"
     cargo install --quiet --debug --locked --version "$version" cargo-fuzz

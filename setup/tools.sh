@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the tests, the demo and the benches need beside Rust, as far as it is missing. Debian and its kin.
+# Installs what the tests, the demo and the benches need beside Rust, as far as it is missing; with a COMMAND and its PACKAGE, that alone.
+# Debian and its kin.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -7,27 +8,31 @@ missing=
 need() { # need COMMAND PACKAGE
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
-need cc gcc
-need curl curl
-need zstd zstd
-need rsync rsync
-need restic restic
-need setfacl acl
-need setfattr attr
-need strace strace
-need setpriv util-linux
-need pip3 python3-pip
-need systemd-analyze systemd
-need systemd-nspawn systemd-container
-need debootstrap debootstrap
-need jq jq
-need time time
-need shellcheck shellcheck
-need mkfs.ext4 e2fsprogs
-need mkfs.xfs xfsprogs
-need mkfs.btrfs btrfs-progs
-ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
-ls /usr/share/postgresql/*/extension/postgres_fdw.control >/dev/null 2>&1 || missing="$missing postgresql-contrib"
+if [ $# = 2 ]; then
+    need "$1" "$2"
+else
+    need cc gcc
+    need curl curl
+    need zstd zstd
+    need rsync rsync
+    need restic restic
+    need setfacl acl
+    need setfattr attr
+    need strace strace
+    need setpriv util-linux
+    need pip3 python3-pip
+    need systemd-analyze systemd
+    need systemd-nspawn systemd-container
+    need debootstrap debootstrap
+    need jq jq
+    need time time
+    need shellcheck shellcheck
+    need mkfs.ext4 e2fsprogs
+    need mkfs.xfs xfsprogs
+    need mkfs.btrfs btrfs-progs
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+    ls /usr/share/postgresql/*/extension/postgres_fdw.control >/dev/null 2>&1 || missing="$missing postgresql-contrib"
+fi
 
 [ -n "$missing" ] || exit 0
 echo "installing:$missing"
