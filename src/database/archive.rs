@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 use crate::postgres::Programs;
 use crate::process::{self, Program};
 
+/// Has pg_restore restore what a list on its stdin names.
+pub const USE_LIST: &str = "--use-list=/dev/stdin";
+
 /// What pg_restore says to `input`; for what is small.
 ///
 /// # Errors
@@ -20,7 +23,18 @@ pub async fn ask(
     input: &[u8],
     cancel: &CancellationToken,
 ) -> Result<Vec<u8>, process::Error> {
-    let program = command(programs, archive, args);
+    answer(&command(programs, archive, args), input, cancel).await
+}
+
+/// What a program says to `input`; for what is small.
+///
+/// # Errors
+/// It fails, or the run is cancelled.
+pub async fn answer(
+    program: &Program,
+    input: &[u8],
+    cancel: &CancellationToken,
+) -> Result<Vec<u8>, process::Error> {
     let mut running = program.start_with_stdin()?;
     if let Some(mut stdin) = running.take_stdin() {
         // One that reads no further tells why by its status.
@@ -72,7 +86,7 @@ pub async fn creation(
     cancel: &CancellationToken,
 ) -> Result<Vec<u8>, process::Error> {
     // pg_restore --create writes DATABASE and its properties whatever the list says; the list adds the rest.
-    let create = ["--create", "--file=-", "--use-list=/dev/stdin"];
+    let create = ["--create", "--file=-", USE_LIST];
     ask(programs, archive, &create, database_entries(list).as_bytes(), cancel).await
 }
 
@@ -85,6 +99,8 @@ pub struct Script<'a> {
     pub archive: &'a Path,
     /// `--section=...`
     pub sections: &'a [&'a str],
+    /// The list of what is restored of them; None: all.
+    pub list: Option<&'a str>,
     /// How psql reaches the server.
     pub environment: Vec<(OsString, Option<OsString>)>,
 }
@@ -98,7 +114,8 @@ pub async fn through_psql(
     dbname: &str,
     cancel: &CancellationToken,
 ) -> Result<(), process::Error> {
-    let args: Vec<&str> = [&["--file=-"], script.sections].concat();
+    let mut args: Vec<&str> = [&["--file=-"], script.sections].concat();
+    args.extend(script.list.map(|_| USE_LIST));
     let writer = command(script.programs, script.archive, &args);
     let mut reader = Program::new([script.programs.path("psql")]);
     for arg in ["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"] {
@@ -108,7 +125,11 @@ pub async fn through_psql(
         reader = reader.env(name, value);
     }
     reader = reader.env("PGDATABASE", Some(dbname.into()));
-    let mut writing = writer.start()?;
+    let mut writing = writer.start_with_stdin()?;
+    if let Some(mut stdin) = writing.take_stdin() {
+        // One that reads no further tells why by its status.
+        let _ = stdin.write_all(script.list.unwrap_or_default().as_bytes()).await;
+    }
     let mut reading = reader.start_with_stdin()?;
     let (out, input) = (writing.take_stdout(), reading.take_stdin());
     let work = async {

@@ -1,20 +1,20 @@
-//! Databases made beside those that are there, and filled: rows through parallel COPYs, everything else by pg_restore.
+//! Databases made beside those that are there, and filled.
 //!
-//! While the indexes of one database are built, the rows of the next are loaded.
+//! While the last indexes of one database are built, the rows of the next are loaded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 
 use super::globals::{About, Globals};
-use super::plan::{Action, DatabasePlan, Survey};
-use super::rows::{self, Progress};
-use super::{RestoreError, Wish, control, program_failed, session, sql};
-use crate::database::archive;
-use crate::event::{Context, Notices as _};
+use super::plan::{Action, Creation, DatabasePlan, Survey};
+use super::rows::Progress;
+use super::{RestoreError, Wish, build, control, session, sql};
+use crate::event::Context;
 use crate::fs;
 use crate::postgres::{self, Client};
 
@@ -71,19 +71,26 @@ pub async fn load(
 }
 
 /// One database on its way.
-struct Database<'a> {
-    plan: &'a DatabasePlan,
+pub(super) struct Database<'a> {
+    pub(super) plan: &'a DatabasePlan,
     /// Its directory in the day.
-    home: PathBuf,
+    pub(super) home: PathBuf,
+    /// The list of its archive.
+    pub(super) list: &'a str,
     oid: u32,
 }
 
-struct Site<'a> {
-    wish: &'a Wish<'a>,
-    survey: &'a Survey,
+/// What all databases share.
+pub(super) struct Site<'a> {
+    pub(super) wish: &'a Wish<'a>,
+    pub(super) survey: &'a Survey,
     record: &'a Record<'a>,
-    context: &'a Context,
-    progress: Progress,
+    pub(super) context: &'a Context,
+    pub(super) progress: Progress,
+    /// As many things are done at a time.
+    pub(super) slots: Semaphore,
+    /// Whose rows are loaded.
+    turn: tokio::sync::Mutex<()>,
 }
 
 async fn load_all(
@@ -96,8 +103,15 @@ async fn load_all(
     let moving = survey.databases.iter().zip(&survey.creations);
     let moving: Vec<_> = moving.filter(|(plan, _)| plan.action != Action::LeaveAlone).collect();
     let rows = moving.iter().map(|(plan, _)| plan.rows).sum();
-    let site =
-        Site { wish, survey, record, context, progress: Progress::new(context.observer.clone(), rows) };
+    let site = Site {
+        wish,
+        survey,
+        record,
+        context,
+        progress: Progress::new(context.observer.clone(), rows),
+        slots: Semaphore::new(wish.jobs.max(1)),
+        turn: tokio::sync::Mutex::new(()),
+    };
     let names = moving.iter().map(|(plan, _)| plan.name.as_str());
     let client = control::open_for(wish.server(), wish.tag, wish.target.is_resumable(), names).await?;
     make_roles(&site, &client).await?;
@@ -111,26 +125,10 @@ async fn load_all(
     let mut left: Vec<_> = moving.into_iter().filter(|(plan, _)| !kept.contains(&plan.name)).collect();
     // The largest first: what comes behind its rows is done while others load.
     left.sort_by_key(|(plan, _)| std::cmp::Reverse(plan.row_bytes));
-    let (sender, mut filled) = mpsc::channel::<Database<'_>>(1);
-    let first = async {
-        for (plan, creation) in left {
-            let database = fill(&site, &client, plan, creation).await?;
-            if sender.send(database).await.is_err() {
-                break;
-            }
-        }
-        drop(sender);
-        Ok::<_, RestoreError>(())
-    };
-    let second = async {
-        let mut finished = Vec::new();
-        while let Some(database) = filled.recv().await {
-            finished.push(finish(&site, database).await?);
-        }
-        Ok::<_, RestoreError>(finished)
-    };
-    let ((), finished) = tokio::try_join!(first, second)?;
-    loaded.extend(finished);
+    let left = Mutex::new(VecDeque::from(left));
+    let line = || build_in_turn(&site, &client, &left);
+    let (one, other) = tokio::try_join!(line(), line())?;
+    loaded.extend(one.into_iter().chain(other));
     site.progress.finish();
     client.close().await;
     Ok(loaded)
@@ -212,15 +210,35 @@ async fn drop_leftovers(client: &Client, tag: u64, kept: &[Loaded]) -> Result<()
     Ok(())
 }
 
-/// Makes the database, its schema and its rows.
-async fn fill<'a>(
+/// Takes one database after the other, beside somebody who does the same: the next is begun when the rows of the last are loaded or
+/// being loaded.
+async fn build_in_turn(
+    site: &Site<'_>,
+    client: &Client,
+    left: &Mutex<VecDeque<(&DatabasePlan, &Creation)>>,
+) -> Result<Vec<Loaded>, RestoreError> {
+    let mut built = Vec::new();
+    loop {
+        let turn = site.turn.lock().await;
+        let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some((plan, creation)) = next else { return Ok(built) };
+        let database = make(site, client, plan, creation).await?;
+        build::build(site, &database, turn).await?;
+        let loaded = Loaded { name: plan.name.clone(), beside: plan.beside.clone(), oid: database.oid };
+        site.tell(&Made::Database(loaded.clone()))?;
+        built.push(loaded);
+    }
+}
+
+/// Makes an empty database.
+async fn make<'a>(
     site: &Site<'_>,
     client: &Client,
     plan: &'a DatabasePlan,
-    creation: &[String],
+    creation: &'a Creation,
 ) -> Result<Database<'a>, RestoreError> {
     let home = site.wish.day.join("database").join(&plan.directory);
-    for statement in creation {
+    for statement in &creation.statements {
         let statement = sql::rename_database(statement, &plan.name, &plan.beside);
         session::execute(client, &format!("make database {:?}", plan.name), &statement).await?;
     }
@@ -229,103 +247,8 @@ async fn fill<'a>(
     let row = client.query_one(sql, &[&plan.beside]).await;
     let oid = row.and_then(|row| row.try_get(0));
     let oid = oid.map_err(|error| client.failed("find the database that was made", &error))?;
-    let database = Database { plan, home, oid };
-    sections(site, &database, &["--section=pre-data"], 1).await?;
-    rows::load(site.wish, plan, &database.home, &site.progress).await?;
-    Ok(database)
+    Ok(Database { plan, home, list: &creation.list, oid })
 }
-
-/// What comes behind the rows: large objects, sequences, indexes, constraints, triggers, figures for the planner.
-async fn finish(site: &Site<'_>, database: Database<'_>) -> Result<Loaded, RestoreError> {
-    let Database { plan, oid, .. } = database;
-    sections(site, &database, &["--section=data", "--section=post-data"], site.wish.jobs).await?;
-    analyze(site, plan).await?;
-    let client = session::open(site.wish.server(), &plan.beside).await?;
-    // A commit that waits for the disk takes all before it along.
-    let durable =
-        "SET synchronous_commit = on; SELECT pg_catalog.pg_logical_emit_message(true, 'daykeep', 'loaded')";
-    session::execute(&client, "make it durable", durable).await?;
-    client.close().await;
-    let loaded = Loaded { name: plan.name.clone(), beside: plan.beside.clone(), oid };
-    site.tell(&Made::Database(loaded.clone()))?;
-    Ok(loaded)
-}
-
-/// Sections of the archive, by pg_restore.
-async fn sections(
-    site: &Site<'_>,
-    database: &Database<'_>,
-    sections: &[&str],
-    jobs: usize,
-) -> Result<(), RestoreError> {
-    let Site { wish, survey, context, .. } = site;
-    let plan = database.plan;
-    let archive_path = database.home.join("rest.dump");
-    let failed = |source| program_failed(&plan.name, source);
-    let environment = session::environment(wish.server())?;
-    if survey.programs.version.major >= 17 && survey.server.version < 170_000 {
-        let script =
-            archive::Script { programs: &survey.programs, archive: &archive_path, sections, environment };
-        return archive::through_psql(script, &plan.beside, &context.cancel).await.map_err(failed);
-    }
-    let mut program = archive::command(&survey.programs, &archive_path, sections)
-        .arg("--exit-on-error")
-        .arg("--no-password")
-        .arg(format!("--jobs={jobs}"))
-        // A name with `=` in it would be read as a connection string; ours has none.
-        .arg(format!("--dbname={}", plan.beside));
-    for (name, value) in environment {
-        program = program.env(name, value);
-    }
-    program.run(&context.cancel).await.map(drop).map_err(failed)
-}
-
-/// Figures for the planner. They are no part of what is restored: a foreign table that cannot be reached stops nothing.
-async fn analyze(site: &Site<'_>, plan: &DatabasePlan) -> Result<(), RestoreError> {
-    let client = session::open(site.wish.server(), &plan.beside).await?;
-    let failed = |error| client.failed("list its tables", &error);
-    let mut tables = Vec::new();
-    for row in client.query(ANALYZED, &[]).await.map_err(failed)? {
-        tables.push(row.try_get::<_, String>(0).map_err(failed)?);
-    }
-    client.close().await;
-    let left = std::sync::Mutex::new(tables.into_iter());
-    let worker = async || {
-        let client = session::open(site.wish.server(), &plan.beside).await?;
-        loop {
-            let next = left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
-            let Some(table) = next else { break };
-            if let Err(error) = client.batch_execute(&format!("ANALYZE {table}")).await {
-                if client.is_closed() {
-                    return Err(client.failed(format!("analyze {table}"), &error).into());
-                }
-                let cause = postgres::cause_of(&error);
-                site.context.observer.warn(format!(
-                    "table {table} of database {:?} has no figures for the planner: {cause}",
-                    plan.name
-                ));
-            }
-        }
-        client.close().await;
-        Ok::<_, RestoreError>(())
-    };
-    futures_util::future::try_join_all((0..site.wish.jobs).map(|_| worker())).await?;
-    Ok(())
-}
-
-/// Largest first. A partitioned table or a parent brings its children along; one that has a foreign table among them is left out, as its
-/// server may be anywhere.
-const ANALYZED: &str = "WITH RECURSIVE below AS ( \
-        SELECT inhparent AS top, inhrelid AS oid FROM pg_catalog.pg_inherits \
-        UNION SELECT b.top, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid), \
-      far AS (SELECT DISTINCT b.top FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid WHERE c.relkind = 'f') \
-    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) \
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind IN ('r', 'm', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_' AND c.oid NOT IN (SELECT top FROM far) \
-       AND NOT EXISTS (SELECT FROM below b JOIN pg_catalog.pg_class p ON p.oid = b.top \
-                        WHERE b.oid = c.oid AND p.relkind = 'p' AND p.oid NOT IN (SELECT top FROM far)) \
-       AND (c.relkind <> 'm' OR c.relispopulated) \
-     ORDER BY pg_catalog.pg_table_size(c.oid) DESC, 1";
 
 /// Ends what the server does in the databases that are being loaded.
 async fn end_sessions(wish: &Wish<'_>, survey: &Survey) {

@@ -22,20 +22,24 @@
 //! [`Swap::state`] allows.
 
 mod apply;
+mod build;
 mod check;
 mod control;
 mod databases;
 mod discard;
+mod figures;
 mod fresh;
 mod globals;
 mod load;
 mod plan;
+mod postdata;
 mod rows;
 mod session;
 mod sql;
 mod survey;
 mod swap;
 mod table;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -29,12 +29,21 @@ pub struct Survey {
     pub notices: Vec<String>,
     #[serde(skip)]
     pub(super) programs: Programs,
-    /// Of each chosen database, in the same order: the statements that make it.
+    /// Of each chosen database, in the same order: how it is made.
     #[serde(skip)]
-    pub(super) creations: Vec<Vec<String>>,
+    pub(super) creations: Vec<Creation>,
     /// The day's `globals.sql`, if it has one.
     #[serde(skip)]
     pub(super) globals: Option<String>,
+}
+
+/// How a database is made.
+#[derive(Debug, Clone)]
+pub(super) struct Creation {
+    /// The statements that make it, and what belongs to it as a whole.
+    pub(super) statements: Vec<String>,
+    /// The list of its archive.
+    pub(super) list: String,
 }
 
 impl Survey {

@@ -4,12 +4,10 @@
 //!
 //! A segment's text is compared with its digest as it goes to the server: the COPY is ended only when all of them were right.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
@@ -66,64 +64,41 @@ impl Progress {
 
 /// What one session loads with one COPY.
 #[derive(Debug, PartialEq, Eq)]
-struct Work<'a> {
-    table: &'a TableRecord,
-    segments: &'a [Segment],
+pub struct Work<'a> {
+    /// The table.
+    pub table: &'a TableRecord,
+    /// What of it.
+    pub segments: &'a [Segment],
     /// The whole table: it can be emptied first, and its rows frozen.
-    whole: bool,
+    pub whole: bool,
 }
 
-/// Loads all rows of a database that daykeep copied.
+/// The tables of a database whose rows daykeep copied, the largest first.
 ///
 /// # Errors
-/// A segment is damaged, the server refuses or takes another number of rows than the day has.
-pub async fn load(
-    wish: &Wish<'_>,
-    plan: &DatabasePlan,
-    home: &Path,
-    progress: &Progress,
-) -> Result<(), RestoreError> {
+/// The list is not what was written, or cannot be read.
+pub fn tables(wish: &Wish<'_>, home: &Path) -> Result<Vec<TableRecord>, RestoreError> {
     let list = home.join("tables.jsonl");
     super::survey::check_digest(wish.day, wish.manifest, &list)?;
     let mut tables = TableReader::open(&list)?.collect::<Result<Vec<_>, _>>()?;
-    tables.retain(|table| !table.segments.is_empty());
     tables.sort_by_key(|table| std::cmp::Reverse(bytes_of(&table.segments)));
-    let works = Mutex::new(VecDeque::from(share(&tables, wish.jobs)));
-    let sessions = wish.jobs.min(works.lock().unwrap_or_else(PoisonError::into_inner).len());
-    let worker = async || {
-        let client = session::open(wish.server(), &plan.beside).await?;
-        loop {
-            let next = works.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(work) = next else { break };
-            let copy = Copy {
-                client: &client,
-                dbname: &plan.name,
-                encoding: &plan.encoding,
-                tables: home.join("tables"),
-                progress,
-            };
-            copy.perform(&work).await?;
-        }
-        client.close().await;
-        Ok::<_, RestoreError>(())
-    };
-    futures_util::future::try_join_all((0..sessions).map(|_| worker())).await?;
-    Ok(())
+    Ok(tables)
 }
 
 fn bytes_of(segments: &[Segment]) -> u64 {
     segments.iter().map(|segment| segment.bytes).sum()
 }
 
-/// Who loads what: tables, the largest first; behind them, in parts, those that are too large for one session, so that all sessions end
+/// What is loaded in one piece: tables, the largest first; behind them, in parts, those that are too large for one session, so that all sessions end
 /// at about the same time.
-fn share(tables: &[TableRecord], jobs: usize) -> Vec<Work<'_>> {
+pub fn share(tables: &[TableRecord], jobs: usize) -> Vec<Work<'_>> {
     let jobs = jobs.max(1) as u64;
-    let total: u64 = tables.iter().map(|table| bytes_of(&table.segments)).sum();
+    let tables = tables.iter().filter(|table| !table.segments.is_empty());
+    let total: u64 = tables.clone().map(|table| bytes_of(&table.segments)).sum();
     // A little more than a share is faster in one piece than thawed.
     let limit = (total / jobs * 5 / 4).max(WORTH_SPLITTING);
     let is_whole = |table: &&TableRecord| jobs == 1 || bytes_of(&table.segments) <= limit;
-    let (whole, split): (Vec<_>, Vec<_>) = tables.iter().partition(is_whole);
+    let (whole, split): (Vec<_>, Vec<_>) = tables.partition(is_whole);
     let mut works: Vec<_> =
         whole.into_iter().map(|table| Work { table, segments: &table.segments, whole: true }).collect();
     for table in split {
@@ -158,6 +133,22 @@ struct Copy<'a> {
     encoding: &'a str,
     tables: PathBuf,
     progress: &'a Progress,
+}
+
+/// Loads rows of a database that daykeep copied.
+///
+/// # Errors
+/// A segment is damaged, the server refuses or takes another number of rows than the day has.
+pub async fn load(
+    client: &Client,
+    plan: &DatabasePlan,
+    work: &Work<'_>,
+    home: &Path,
+    progress: &Progress,
+) -> Result<(), RestoreError> {
+    let (dbname, encoding) = (plan.name.as_str(), plan.encoding.as_str());
+    let copy = Copy { client, dbname, encoding, tables: home.join("tables"), progress };
+    copy.perform(work).await
 }
 
 /// Loads all rows of one table, which is empty, in the transaction that `client` is in.

@@ -51,22 +51,36 @@ pub fn tokens(sql: &str) -> Vec<Token> {
 
 /// The statements of a script, without their semicolons, the comments between them and psql's own commands.
 pub fn statements(script: &str) -> Vec<&str> {
+    commented_statements(script).into_iter().map(|(statement, _)| statement).collect()
+}
+
+/// The statements of a script, each with what stands before it: comments, blanks and psql's own commands.
+pub fn commented_statements(script: &str) -> Vec<(&str, &str)> {
     let mut scanner = Scanner { sql: script, at: 0 };
     let mut found = Vec::new();
     let mut begun: Option<Range<usize>> = None;
+    let mut before = 0;
+    let mut end = |range: Range<usize>, next: usize| {
+        found.push((&script[range.clone()], &script[before..range.start]));
+        before = next;
+    };
     loop {
         if begun.is_none() {
             scanner.skip_commands();
         }
         let Some(token) = scanner.next() else { break };
         if &script[token.span.clone()] == ";" {
-            found.extend(begun.take().map(|range| &script[range]));
+            if let Some(range) = begun.take() {
+                end(range, token.span.end);
+            }
         } else {
             let start = begun.map_or(token.span.start, |range| range.start);
             begun = Some(start..token.span.end);
         }
     }
-    found.extend(begun.map(|range| &script[range]));
+    if let Some(range) = begun {
+        end(range, script.len());
+    }
     found
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::globals::Globals;
-use super::plan::{Action, DatabasePlan, RolePlan, Survey};
+use super::plan::{Action, Creation, DatabasePlan, RolePlan, Survey};
 use super::{RestoreError, Wish, check, control, databases, new_name, old_name, program_failed};
 use crate::database::{archive, globals as dumpall};
 use crate::event::Context;
@@ -172,7 +172,7 @@ async fn look_at_databases(
             beside: new_name(wish.tag, number),
             aside: old_name(wish.tag, number),
         });
-        survey.creations.push(creation);
+        survey.creations.push(Creation { statements: creation, list });
     }
     check::extensions(client, &extensions, survey).await?;
     check::names(wish, &there, survey);
