@@ -649,6 +649,36 @@ fn damaged_rows_change_nothing_that_is_in_use() {
 }
 
 #[test]
+fn an_index_that_the_rows_do_not_fit_is_told_with_the_rows_and_changes_nothing() {
+    let server = Server::start(None);
+    server.psql("postgres", SMALL);
+    // What a bug of the server or another version of a collation does.
+    server.psql(
+        "shop",
+        "CREATE TABLE twice (a int); CREATE UNIQUE INDEX twice_a ON twice (a); INSERT INTO twice VALUES (1)",
+    );
+    let ready = |is| format!("UPDATE pg_index SET indisready = {is} WHERE indexrelid = 'twice_a'::regclass");
+    server.psql("shop", &ready(false));
+    server.psql("shop", "INSERT INTO twice VALUES (1)");
+    server.psql("shop", &ready(true));
+    let day = Day::of(&server);
+    server.psql("postgres", SMALL_HARM);
+    let before = small(&server);
+    let path = day.path();
+    let wish = day.wish(&path, &server);
+    let memory = Memory::default();
+    run(async {
+        let found = survey(&wish, &context()).await.unwrap();
+        let error = memory.load(&wish, &found).await.unwrap_err().to_string();
+        let told = "cannot do \"CREATE UNIQUE INDEX twice_a ON public.twice USING btree (a)\" for database \"shop\": \
+                    ERROR: could not create unique index \"twice_a\"; Key (a)=(1) is duplicated.";
+        assert!(error.contains(told), "{error}");
+        memory.beside().discard(&server.config(), &context()).await.unwrap();
+    });
+    assert_eq!(small(&server), before);
+}
+
+#[test]
 fn an_empty_server_is_filled_and_a_full_one_is_not() {
     let (server, day) = small_world();
     let path = day.path();

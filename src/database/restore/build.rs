@@ -116,8 +116,12 @@ async fn perform<'a>(
     let _slot = site.slots.acquire().await;
     let Database { plan, home, .. } = database;
     if task == Task::Data {
+        // pg_restore has a connection of its own, and there are to be no more of them than jobs.
+        if let Some(client) = client {
+            client.close().await;
+        }
         restore(site, plan, &home.join("rest.dump"), &["--section=data"], None, 1).await?;
-        return Ok((task, client));
+        return Ok((task, None));
     }
     let client = match client {
         Some(client) => client,
@@ -129,7 +133,7 @@ async fn perform<'a>(
         Task::Make(entry) => {
             session::execute(&client, "set the session up", parallel(site)).await?;
             for statement in &entry.statements {
-                let action = format!("do what rest.dump of database {:?} says, {statement:?},", plan.name);
+                let action = format!("do {statement:?} for database {:?}", plan.name);
                 session::execute(&client, &action, statement).await?;
             }
         }

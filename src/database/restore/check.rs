@@ -145,7 +145,7 @@ pub fn names(wish: &Wish<'_>, there: &[Live], survey: &mut Survey) {
 
 /// Enough connections for those that load.
 pub fn connections(survey: &mut Survey, wish: &Wish<'_>) {
-    // Those that load are gone when pg_restore builds indexes; the next database's rows load meanwhile.
+    // Two databases are built at a time: the last indexes of one while the rows of the next load.
     let needed = 2 * wish.jobs + OTHER_CONNECTIONS;
     if survey.server.free_connections < needed {
         survey.problems.push(format!(

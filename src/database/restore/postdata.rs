@@ -35,7 +35,8 @@ pub struct PostData {
     pub early: Vec<Entry>,
     /// What is left.
     pub rest: Rest,
-    /// Tables, by OID, of which something is left that has figures for the planner: an index, extended statistics.
+    /// Tables, by OID, of which something is left that may have figures for the planner: an index, a constraint that has one, extended
+    /// statistics.
     pub unfinished: BTreeSet<u32>,
 }
 
@@ -64,7 +65,6 @@ pub async fn read(
 ) -> Result<PostData, process::Error> {
     let args = ["--verbose", "--section=post-data", "--file=-"];
     let script = archive::ask(programs, path, &args, &[], cancel).await?;
-    // One in another encoding than ASCII or UTF-8 is left to pg_restore.
     Ok(String::from_utf8(script).map(|script| divide(list, &script, tables)).unwrap_or_default())
 }
 
@@ -92,7 +92,7 @@ fn divide(list: &str, script: &str, tables: &BTreeSet<u32>) -> PostData {
                 post.early.push(Entry { table: *table, alone: constraint, statements });
             }
             _ => {
-                if index || what.starts_with("STATISTICS ") {
+                if index || constraint || what.starts_with("STATISTICS ") {
                     post.unfinished.extend(made.depends.iter().filter_map(|id| ours.get(id)));
                 }
                 left.push((id, what, made));
@@ -170,6 +170,11 @@ fn made_by(script: &str) -> Option<BTreeMap<u32, Made>> {
         if is(0, "SET") {
             // They stand before the head of the entry that they are for.
             if is(1, "standard_conforming_strings") && !is(3, "on") {
+                return None;
+            }
+            // Sessions speak UTF-8, and what looks like it may be another encoding.
+            let is_text = || said.last().is_some_and(|token| statement[token.span.clone()] == *"'UTF8'");
+            if is(1, "client_encoding") && !script.is_ascii() && !is_text() {
                 return None;
             }
             if is(1, "default_tablespace") {
@@ -250,5 +255,13 @@ mod tests {
         let odd = SCRIPT.replace("strings = on", "strings = off");
         let found = divide(LIST, &odd, &[16408].into());
         assert!(found.early.is_empty() && found.rest == Rest::All);
+        let encoded = |encoding: &str, text: &str| {
+            let script = format!("SET client_encoding = '{encoding}';\n{}", SCRIPT.replace("by;", text));
+            divide(LIST, &script, &[16408].into()).early.len()
+        };
+        assert_eq!(
+            (encoded("LATIN1", "by"), encoded("UTF8", "b\u{e9}"), encoded("LATIN1", "b\u{e9}")),
+            (2, 2, 0)
+        );
     }
 }

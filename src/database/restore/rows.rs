@@ -89,8 +89,8 @@ fn bytes_of(segments: &[Segment]) -> u64 {
     segments.iter().map(|segment| segment.bytes).sum()
 }
 
-/// What is loaded in one piece: tables, the largest first; behind them, in parts, those that are too large for one session, so that all sessions end
-/// at about the same time.
+/// What is loaded in one piece: tables, the largest first; behind them, in parts, those that are too large for one session, so that all
+/// sessions end at about the same time.
 pub fn share(tables: &[TableRecord], jobs: usize) -> Vec<Work<'_>> {
     let jobs = jobs.max(1) as u64;
     let tables = tables.iter().filter(|table| !table.segments.is_empty());
