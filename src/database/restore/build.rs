@@ -129,7 +129,7 @@ async fn perform<'a>(
     };
     match &task {
         Task::Rows(work) => rows::load(&client, plan, work, home, &site.progress).await?,
-        Task::Figures { name, .. } => figures::gather(site, plan, &client, name).await?,
+        Task::Figures(name) => figures::gather(site, plan, &client, name).await?,
         Task::Make(entry) => {
             session::execute(&client, "set the session up", parallel(site)).await?;
             for statement in &entry.statements {

@@ -173,8 +173,8 @@ fn made_by(script: &str) -> Option<BTreeMap<u32, Made>> {
                 return None;
             }
             // Sessions speak UTF-8, and what looks like it may be another encoding.
-            let is_text = || said.last().is_some_and(|token| statement[token.span.clone()] == *"'UTF8'");
-            if is(1, "client_encoding") && !script.is_ascii() && !is_text() {
+            let is_utf8 = || said.last().is_some_and(|token| statement[token.span.clone()] == *"'UTF8'");
+            if is(1, "client_encoding") && !script.is_ascii() && !is_utf8() {
                 return None;
             }
             if is(1, "default_tablespace") {

@@ -20,19 +20,13 @@ pub enum Task<'a> {
     Rows(Work<'a>),
     /// An index or a constraint.
     Make(Entry),
-    /// Figures of a table for the planner.
-    Figures {
-        /// By the OID that it had at the freeze point.
-        table: u32,
-        /// Its name in SQL.
-        name: String,
-    },
+    /// Figures of a table for the planner, by its name in SQL.
+    Figures(String),
 }
 
 /// A table on its way.
 #[derive(Debug)]
 struct Table {
-    oid: u32,
     name: String,
     /// Works that are not done.
     rows: usize,
@@ -69,7 +63,6 @@ impl<'a> Tasks<'a> {
         figures: impl Fn(&TableRecord) -> bool,
     ) -> Self {
         let begin = |record: &TableRecord| Table {
-            oid: record.oid,
             name: postgres::qualified(&record.schema, &record.name),
             rows: 0,
             constraints: Vec::new(),
@@ -118,7 +111,7 @@ impl<'a> Tasks<'a> {
         let (oid, is_rows) = match task {
             Task::Rows(work) => (work.table.oid, true),
             Task::Make(entry) => (entry.table, false),
-            Task::Data | Task::Figures { .. } => return,
+            Task::Data | Task::Figures(_) => return,
         };
         let Some(place) = self.places.get(&oid) else { return };
         let table = &mut self.tables[*place];
@@ -148,7 +141,7 @@ impl Table {
             return Some(Task::Make(index));
         }
         let figures = self.making == 0 && std::mem::take(&mut self.figures);
-        figures.then(|| Task::Figures { table: self.oid, name: self.name.clone() })
+        figures.then(|| Task::Figures(self.name.clone()))
     }
 }
 
@@ -180,7 +173,7 @@ mod tests {
             Some(Task::Data) => "data".to_owned(),
             Some(Task::Rows(work)) => format!("rows {}", work.table.oid),
             Some(Task::Make(entry)) => entry.statements.concat(),
-            Some(Task::Figures { name, .. }) => format!("figures {name}"),
+            Some(Task::Figures(name)) => format!("figures {name}"),
         }
     }
 
