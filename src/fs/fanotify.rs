@@ -5,12 +5,14 @@
 //! The one call that no crate offers is `open_by_handle_at`, which finds the directory of an event.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 
 use crate::fs::dir::Dir;
@@ -86,15 +88,18 @@ impl Group {
         Ok(Self { fanotify })
     }
 
-    /// Waits until there is something to read, or a while.
+    /// Waits until there is something to read, or the other end of `stop` is closed: then false.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn wait(&self, milliseconds: u16) -> io::Result<()> {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let mut watched = [PollFd::new(self.fanotify.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut watched, PollTimeout::from(milliseconds)) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+    pub fn wait(&self, stop: &PipeReader) -> io::Result<bool> {
+        let mut watched = [
+            PollFd::new(self.fanotify.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut watched, PollTimeout::NONE) {
+            Ok(_) => Ok(!is_told(&watched[1])),
+            Err(Errno::EINTR) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
@@ -125,6 +130,19 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Waits so long, or until the other end of `stop` is closed: then true.
+#[must_use]
+pub fn stops_within(stop: &PipeReader, longest: Duration) -> bool {
+    let mut watched = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+    // A wait that is cut short only makes the next batch smaller.
+    let waited = poll(&mut watched, PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO));
+    waited.is_ok() && is_told(&watched[0])
+}
+
+fn is_told(watched: &PollFd<'_>) -> bool {
+    watched.revents().is_some_and(|events| !events.is_empty())
 }
 
 fn take_apart(mut bytes: &[u8], tell: &mut dyn FnMut(Event)) {

@@ -139,12 +139,22 @@ pub struct Written {
     pub blake3: String,
 }
 
-/// Writes `files.jsonl.zst`. What is not [finished](RecordWriter::finish) does not read back: the zstd frame has no end.
+/// Writes `files.jsonl.zst`. What is not [finished](RecordWriter::finish) does not read back: the last zstd frame has no end.
 pub struct RecordWriter {
     path: PathBuf,
-    encoder: zstd::Encoder<'static, Hashing>,
+    sink: Sink,
     buffer: Vec<u8>,
     records: u64,
+}
+
+/// A file of zstd frames (RFC 8878, 3.1: they are read one behind the other).
+enum Sink {
+    /// In a frame.
+    Within(zstd::Encoder<'static, Hashing>),
+    /// Between two.
+    Between(Hashing),
+    /// A write failed.
+    Broken,
 }
 
 impl std::fmt::Debug for RecordWriter {
@@ -161,9 +171,7 @@ impl RecordWriter {
     pub fn create(path: &Path) -> Result<Self, RecordsError> {
         fs::remove_file(path)?;
         let file = Hashing { file: BufWriter::new(fs::create_new(path)?), hasher: blake3::Hasher::new() };
-        let mut encoder = zstd::Encoder::new(file, LEVEL).on("write", path)?;
-        encoder.include_checksum(true).on("write", path)?;
-        Ok(Self { path: path.to_owned(), encoder, buffer: Vec::new(), records: 0 })
+        Ok(Self { path: path.to_owned(), sink: Sink::Between(file), buffer: Vec::new(), records: 0 })
     }
 
     /// Adds a record; they come in [walk order](walk_order).
@@ -181,8 +189,20 @@ impl RecordWriter {
     pub fn write_line(&mut self, record: &impl Serialize) -> Result<(), RecordsError> {
         self.buffer.clear();
         append_json(&mut self.buffer, record).on("write", &self.path)?;
-        self.encoder.write_all(&self.buffer).on("write", &self.path)?;
+        self.sink.write(&self.buffer).on("write", &self.path)?;
         self.records += 1;
+        Ok(())
+    }
+
+    /// Adds all that a finished file of such lines holds, as it is.
+    ///
+    /// # Errors
+    /// It cannot be read, or writing failed.
+    pub fn append(&mut self, other: &Path, records: u64) -> Result<(), RecordsError> {
+        let mut from = fs::open(other)?;
+        let to = self.sink.between().on("write", &self.path)?;
+        io::copy(&mut from, to).on("copy", other)?;
+        self.records += records;
         Ok(())
     }
 
@@ -190,11 +210,48 @@ impl RecordWriter {
     ///
     /// # Errors
     /// Writing failed.
-    pub fn finish(self) -> Result<Written, RecordsError> {
-        let mut file = self.encoder.finish().on("write", &self.path)?;
+    pub fn finish(mut self) -> Result<Written, RecordsError> {
+        if self.records == 0 {
+            // An empty frame: an empty file would be none.
+            self.sink.write(&[]).on("write", &self.path)?;
+        }
+        let file = self.sink.between().on("write", &self.path)?;
         file.flush().on("write", &self.path)?;
         Ok(Written { records: self.records, blake3: file.hasher.finalize().to_hex().to_string() })
     }
+}
+
+impl Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        *self = match std::mem::replace(self, Self::Broken) {
+            Self::Between(file) => {
+                let mut encoder = zstd::Encoder::new(file, LEVEL)?;
+                encoder.include_checksum(true)?;
+                Self::Within(encoder)
+            }
+            other => other,
+        };
+        match self {
+            Self::Within(encoder) => encoder.write_all(bytes),
+            _ => Err(broken()),
+        }
+    }
+
+    /// Ends the frame, if there is one.
+    fn between(&mut self) -> io::Result<&mut Hashing> {
+        *self = match std::mem::replace(self, Self::Broken) {
+            Self::Within(encoder) => Self::Between(encoder.finish()?),
+            other => other,
+        };
+        match self {
+            Self::Between(file) => Ok(file),
+            _ => Err(broken()),
+        }
+    }
+}
+
+fn broken() -> io::Error {
+    io::Error::other("an earlier write failed")
 }
 
 fn append_json(buffer: &mut Vec<u8>, record: &impl Serialize) -> io::Result<()> {
@@ -273,6 +330,29 @@ mod tests {
             let back: Vec<_> = RecordReader::open(&path).unwrap().map(Result::unwrap).collect();
             assert_eq!(back, records);
         }
+    }
+
+    #[test]
+    fn a_finished_list_is_taken_over_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (list, all) = (dir.path().join("list"), dir.path().join("all"));
+        let mut writer = RecordWriter::create(&list).unwrap();
+        (0..3).for_each(|n| writer.write(&record(format!("b/{n}").as_bytes())).unwrap());
+        writer.finish().unwrap();
+        let mut writer = RecordWriter::create(&all).unwrap();
+        writer.write(&record(b"a")).unwrap();
+        writer.append(&list, 3).unwrap();
+        writer.append(&list, 3).unwrap();
+        writer.write(&record(b"c")).unwrap();
+        let written = writer.finish().unwrap();
+        assert_eq!(written.records, 8);
+        assert_eq!(written.blake3, blake3::hash(&crate::fs::read(&all).unwrap()).to_hex().to_string());
+        let paths: Vec<_> = RecordReader::open(&all).unwrap().map(|record| record.unwrap().path.0).collect();
+        let expected: [&[u8]; 8] = [b"a", b"b/0", b"b/1", b"b/2", b"b/0", b"b/1", b"b/2", b"c"];
+        assert_eq!(paths, expected);
+
+        RecordWriter::create(&all).unwrap().finish().unwrap();
+        assert_eq!(RecordReader::open(&all).unwrap().count(), 0);
     }
 
     #[test]

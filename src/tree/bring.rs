@@ -447,7 +447,7 @@ fn put(
 }
 
 /// Counts what could not be set.
-fn note(site: &Site, lacking: Lacking) {
+pub(crate) fn note(site: &Site, lacking: Lacking) {
     site.counts.lacking_owner.fetch_add(lacking.owner.into(), Ordering::Relaxed);
     site.counts.lacking_xattr.fetch_add(lacking.xattr.into(), Ordering::Relaxed);
 }

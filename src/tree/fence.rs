@@ -9,7 +9,7 @@ use crate::tree::apply::apply;
 use crate::tree::bring::Stage;
 use crate::tree::overlay::Overlay;
 use crate::tree::site::Site;
-use crate::tree::warm::{Warm, links};
+use crate::tree::warm::{Listed, Warm, links};
 use crate::tree::watch::Watch;
 use crate::tree::{Error, finish};
 
@@ -17,6 +17,7 @@ use crate::tree::{Error, finish};
 pub struct Fenced {
     pub(crate) site: Site,
     pub(crate) overlay: Overlay,
+    pub(crate) listed: Listed,
     pub(crate) how: &'static str,
     pub(crate) took: Duration,
     /// Ended after the release: waiting for its thread takes a moment.
@@ -35,11 +36,11 @@ impl Fenced {
         warm.site.stop = context.cancel.child_token();
         warm.site.held.store(true, Ordering::Relaxed);
         let (dirty, how) = warm.dirty(Stage::Held)?;
-        let Warm { site, mut overlay, watch, .. } = warm;
+        let Warm { site, mut overlay, listed, watch, .. } = warm;
         let applied = apply(&site, &dirty, &mut overlay, &links(&site.work), Stage::Held)?;
         site.tell_now(Phase::Freeze, applied.files);
         let took = context.clock.monotonic().saturating_sub(begun);
-        Ok(Self { site, overlay, how, took, watch })
+        Ok(Self { site, overlay, listed, how, took, watch })
     }
 
     /// Copies what is held open, gives the directories their attributes, and adds the tree's records to the day's; trees come in the

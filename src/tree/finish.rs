@@ -7,56 +7,102 @@ use crate::event::Phase;
 use crate::fs;
 use crate::fs::attributes;
 use crate::fs::dir::{Dir, Kind, split_last, stat_file};
-use crate::manifest::{FileKind, FileRecord, RecordWriter, TreeRecord};
-use crate::tree::bring::{Reading, turn_or_link};
+use crate::manifest::{FileKind, FileRecord, RecordReader, RecordWriter, TreeRecord};
+use crate::tree::bring::{Reading, note, turn_or_link};
 use crate::tree::fence::Fenced;
 use crate::tree::held::Held;
 use crate::tree::overlay::{Now, Overlay, is_within, key};
 use crate::tree::site::{Place, Site};
-use crate::tree::warm::records as list_of;
+use crate::tree::warm::{Listed, directories, records as list_of};
 use crate::tree::{Error, judge, pool};
 
 /// How often a file held open is read again that changes.
 const TRIES: usize = 5;
+/// Directories for a thread at once.
+const BATCH: usize = 64;
 
 pub(crate) fn finish(fenced: Fenced, writer: &mut RecordWriter) -> Result<TreeRecord, Error> {
-    let Fenced { site, mut overlay, how, took, watch } = fenced;
+    let Fenced { site, mut overlay, listed, how, took, watch } = fenced;
     drop(watch);
     site.held.store(false, Ordering::Relaxed);
     copy_open(&site, &mut overlay)?;
-    let mut totals = totals(&site, how, took);
-    let mut open: Vec<FileRecord> = Vec::new();
-    for record in overlay.over(&list_of(&site.work))? {
-        let record = record?;
-        site.check()?;
-        close_directories(&site, &mut open, Some(&record))?;
-        totals.entries += 1;
-        if record.kind == FileKind::File {
-            totals.files += 1;
-            totals.bytes += record.size;
-        }
-        writer.write(&record)?;
-        if record.kind == FileKind::Directory {
-            open.push(record);
-        }
-    }
-    close_directories(&site, &mut open, None)?;
-    totals.linked_files = totals.linked_files.min(totals.files);
+    let listed = if overlay.len() == 0 {
+        // Nothing changed since the list was written.
+        writer.append(&list_of(&site.work), listed.entries)?;
+        close(&site, RecordReader::open(&directories(&site.work))?.map(|record| Ok(record?)))?;
+        listed
+    } else {
+        let mut listed = Listed::default();
+        let records = overlay.over(&list_of(&site.work))?.map(|record| {
+            let record = record?;
+            listed.count(&record);
+            writer.write(&record)?;
+            Ok(record)
+        });
+        close(&site, records)?;
+        listed
+    };
+    let totals = totals(&site, listed, how, took);
     site.tell_lacking();
     let work = site.work.file_name().unwrap_or_default();
     Dir::open(fs::parent_of(&site.work))?.remove_all(std::os::unix::ffi::OsStrExt::as_bytes(work))?;
     Ok(totals)
 }
 
-fn totals(site: &Site, how: &str, took: Duration) -> TreeRecord {
+/// Gives the directories among the records, which come in order, their attributes.
+fn close(site: &Site, records: impl Iterator<Item = Result<FileRecord, Error>>) -> Result<(), Error> {
+    if may_search_all() {
+        return close_by_all_threads(site, records);
+    }
+    let mut open: Vec<FileRecord> = Vec::new();
+    for record in records {
+        let record = record?;
+        site.check()?;
+        close_directories(site, &mut open, Some(&record))?;
+        if record.kind == FileKind::Directory {
+            open.push(record);
+        }
+    }
+    close_directories(site, &mut open, None)
+}
+
+/// Whether a directory that is closed to others can be gone through all the same, so that it does not matter which is closed first.
+fn may_search_all() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let any = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::DAC_READ_SEARCH);
+    capabilities(None).is_ok_and(|sets| sets.effective.intersects(any))
+}
+
+fn close_by_all_threads(
+    site: &Site,
+    records: impl Iterator<Item = Result<FileRecord, Error>>,
+) -> Result<(), Error> {
+    let work = |batch: Vec<FileRecord>| batch.iter().try_for_each(|record| close_directory(site, record));
+    pool::run(site.crew(), work, &mut |()| Ok(()), |pool| {
+        let mut batch = Vec::with_capacity(BATCH);
+        for record in records {
+            let record = record?;
+            if record.kind == FileKind::Directory {
+                batch.push(record);
+            }
+            if batch.len() >= BATCH {
+                pool.give(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))?;
+            }
+        }
+        pool.give(batch)
+    })
+}
+
+fn totals(site: &Site, listed: Listed, how: &str, took: Duration) -> TreeRecord {
+    let Listed { entries, files, bytes } = listed;
     TreeRecord {
         source: site.tree.path.display().to_string(),
-        entries: 0,
-        files: 0,
-        bytes: 0,
+        entries,
+        files,
+        bytes,
         copied_files: site.counts.copied_files.load(Ordering::Relaxed),
         copied_bytes: site.counts.copied_bytes.load(Ordering::Relaxed),
-        linked_files: site.counts.linked_files.load(Ordering::Relaxed),
+        linked_files: site.counts.linked_files.load(Ordering::Relaxed).min(files),
         fence: how.to_owned(),
         fence_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     }
@@ -72,13 +118,16 @@ fn close_directories(
     while let Some(last) =
         open.pop_if(|last| !next.as_ref().is_some_and(|next| is_within(next, &key(&last.path.0))))
     {
-        let dir = site.target.beneath(&last.path.0)?;
-        let wanted = judge::recorded_attributes(&last)
-            .ok_or_else(|| Error::BadRecord { path: dir.path().to_owned() })?;
-        let lacking = attributes::apply(&dir, b"", Kind::Directory, &wanted)?;
-        site.counts.lacking_owner.fetch_add(lacking.owner.into(), Ordering::Relaxed);
-        site.counts.lacking_xattr.fetch_add(lacking.xattr.into(), Ordering::Relaxed);
+        close_directory(site, &last)?;
     }
+    Ok(())
+}
+
+fn close_directory(site: &Site, record: &FileRecord) -> Result<(), Error> {
+    let dir = site.target.beneath(&record.path.0)?;
+    let wanted =
+        judge::recorded_attributes(record).ok_or_else(|| Error::BadRecord { path: dir.path().to_owned() })?;
+    note(site, attributes::apply(&dir, b"", Kind::Directory, &wanted)?);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::event::{Context, Notices as _, Phase};
 use crate::fs;
-use crate::manifest::{self, FileRecord, LONGEST_PAGE, Manifest, RecordReader, RecordWriter};
+use crate::manifest::{self, FileKind, FileRecord, LONGEST_PAGE, Manifest, RecordReader, RecordWriter};
 use crate::tree::apply::{Applied, apply};
 use crate::tree::bring::{Outcome, Stage};
 use crate::tree::compare::{self, Dirt, Dirty, mark};
@@ -22,6 +22,8 @@ const CHANGES_IN_MEMORY: usize = 20_000;
 pub struct Warm {
     pub(crate) site: Site,
     pub(crate) overlay: Overlay,
+    /// What the list holds that the overlay lies over.
+    pub(crate) listed: Listed,
     /// What would not settle.
     pub(crate) again: Dirty,
     /// What tells of changes, where it can be had.
@@ -75,9 +77,9 @@ pub fn warm(job: &Job, context: &Context) -> Result<Warm, Error> {
         }
         Ok(())
     })?;
-    list.finish()?;
+    let listed = list.finish()?;
     site.tell_now(Phase::Warm, site.counts.looked_at.load(Ordering::Relaxed));
-    Ok(Warm { site, overlay: Overlay::default(), again, watch })
+    Ok(Warm { site, overlay: Overlay::default(), listed, again, watch })
 }
 
 fn walk_instead(site: &Site, why: &str) {
@@ -171,10 +173,11 @@ impl Warm {
         for record in self.overlay.over(&records(old))? {
             lists.write(&record?)?;
         }
-        lists.finish()?;
-        // Should we be killed between the two, nothing is lost: the next run does not read them.
-        fs::rename_durable(&links(&new), &links(old))?;
-        fs::rename_durable(&records(&new), &records(old))?;
+        self.listed = lists.finish()?;
+        // Should we be killed between them, nothing is lost: the next run does not read them.
+        for list in [links, directories, records] {
+            fs::rename_durable(&list(&new), &list(old))?;
+        }
         self.overlay.clear();
         Ok(())
     }
@@ -190,10 +193,36 @@ pub(crate) fn links(work: &Path) -> PathBuf {
     work.join("links")
 }
 
-/// Both lists being written.
+/// The list of the directories among them.
+pub(crate) fn directories(work: &Path) -> PathBuf {
+    work.join("directories")
+}
+
+/// What a finished list holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Listed {
+    pub entries: u64,
+    /// Regular files, and the sum of their sizes.
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Listed {
+    pub(crate) fn count(&mut self, record: &FileRecord) {
+        self.entries += 1;
+        if record.kind == FileKind::File {
+            self.files += 1;
+            self.bytes += record.size;
+        }
+    }
+}
+
+/// The lists being written.
 struct Lists {
     records: RecordWriter,
     links: RecordWriter,
+    directories: RecordWriter,
+    listed: Listed,
 }
 
 impl Lists {
@@ -201,20 +230,27 @@ impl Lists {
         Ok(Self {
             records: RecordWriter::create(&records(work))?,
             links: RecordWriter::create(&links(work))?,
+            directories: RecordWriter::create(&directories(work))?,
+            listed: Listed::default(),
         })
     }
 
     fn write(&mut self, record: &FileRecord) -> Result<(), Error> {
+        self.listed.count(record);
         self.records.write(record)?;
         if record.link_group.is_some() {
             self.links.write(record)?;
         }
+        if record.kind == FileKind::Directory {
+            self.directories.write(record)?;
+        }
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Error> {
+    fn finish(self) -> Result<Listed, Error> {
         self.records.finish()?;
         self.links.finish()?;
-        Ok(())
+        self.directories.finish()?;
+        Ok(self.listed)
     }
 }

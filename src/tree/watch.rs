@@ -11,7 +11,7 @@
 //! a memory map are told when the map is closed, not before: a process that keeps one through the hold is not idle.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::PipeWriter;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(crate) struct Seen {
 /// A running watch.
 pub(crate) struct Watch {
     shared: Arc<Shared>,
+    /// Closed when the reader is to end.
+    stop: Option<PipeWriter>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -55,7 +57,6 @@ struct Shared {
     /// Where the root was when the watch began.
     path: Vec<u8>,
     state: Mutex<State>,
-    stop: AtomicBool,
 }
 
 #[derive(Default)]
@@ -78,21 +79,23 @@ impl Watch {
             Err(error) => return Ok(Err(error.source.to_string())),
         };
         let (root, path) = (site.source.beneath(b"")?, site.source.kernel_path()?);
-        let (state, stop) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { group, root, path, state, stop });
+        let (stopped, stop) = match std::io::pipe() {
+            Ok(pipe) => pipe,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let shared = Arc::new(Shared { group, root, path, state: Mutex::default() });
         let reader = Arc::clone(&shared);
         // Reads while the tree is walked, so that the kernel need not keep it all.
         let thread = std::thread::spawn(move || {
-            while !reader.stop.load(Ordering::Relaxed) {
-                if reader.group.wait(100).is_err() {
+            while matches!(reader.group.wait(&stopped), Ok(true)) {
+                // What this very copy does is told too: to be woken by each of its calls would cost more than they do.
+                if fanotify::stops_within(&stopped, GATHER) {
                     return;
                 }
-                // What this very copy does is told too: to be woken by each of its calls would cost more than they do.
-                std::thread::sleep(GATHER);
                 reader.drain();
             }
         });
-        Ok(Ok(Self { shared, thread: Some(thread) }))
+        Ok(Ok(Self { shared, stop: Some(stop), thread: Some(thread) }))
     }
 
     /// All that was told until now, once. Err: why it is not all.
@@ -117,7 +120,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.stop = None;
         if let Some(thread) = self.thread.take() {
             // A reader that panicked has told nothing more: there is nobody left to ask it.
             let _ = thread.join();
