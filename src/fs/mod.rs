@@ -267,6 +267,14 @@ pub fn create_dir_durable(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Creates a directory and its parents, for what need not survive a power cut. Nothing happens to those that are there.
+///
+/// # Errors
+/// One of them cannot be created.
+pub fn create_dir_scratch(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).on("create the directory", path)
+}
+
 /// Removes a file; nothing happens if it is not there.
 ///
 /// # Errors
@@ -276,6 +284,14 @@ pub fn remove_file(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", path),
         _ => Ok(()),
     }
+}
+
+/// Removes an empty directory; not flushed.
+///
+/// # Errors
+/// It is not empty, or may not be removed.
+pub fn remove_empty_dir(path: &Path) -> Result<(), Error> {
+    fs::remove_dir(path).on("remove the directory", path)
 }
 
 /// Removes a file and flushes its directory: it does not come back after a power cut.

@@ -21,7 +21,10 @@ async fn put(
     job: &mut Job,
     context: &Context,
 ) -> Result<Vec<ReadyTables>, Error> {
-    durable.advance(RestorePhase::Loading)?;
+    // With trees alone the first thing that is recorded is where their plans are.
+    if found.survey.is_some() || !found.tables.is_empty() || found.pieces.is_empty() {
+        durable.advance(RestorePhase::Loading)?;
+    }
     if let Some(survey) = &found.survey {
         job.may_stop_before(Phase::Load)?;
         let wish = look::wish(request, day, &found.chosen, durable.tag());

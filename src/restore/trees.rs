@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config;
 use crate::event::Context;
 use crate::fs::{self, dir::Dir};
+use crate::journal::RestorePhase;
 use crate::manifest::PathBytes;
 use crate::restore::error::{damaged, is_damage_of_files, sentence_of};
 use crate::restore::record::Durable;
@@ -97,7 +98,12 @@ pub(super) async fn look(
     let home = desk(request)?;
     let seen = look_at_each(request, pieces, day, &home, context).await;
     if fs::exists(&home)? {
-        fs::remove_tree(&home, 1, &|_| true)?;
+        // Each look takes its own away, unless it failed at that.
+        if fs::names_in(&home)?.is_empty() {
+            fs::remove_empty_dir(&home)?;
+        } else {
+            fs::remove_tree(&home, 1, &|_| true)?;
+        }
     }
     seen
 }
@@ -141,8 +147,8 @@ async fn look_at_each(
     for (number, piece) in pieces.iter().enumerate() {
         apart(request, piece, &mut seen)?;
         let wish = wish(request, piece, home.join(number.to_string()), "look");
-        match planned(wish, context).await {
-            Ok(plan) => seen.add(piece, plan.summary()),
+        match looked(wish, context).await {
+            Ok(summary) => seen.add(piece, &summary),
             Err(Error::Files(error @ files::Error::NotInDay { .. })) => {
                 return Err(Error::NotThere { problems: vec![error.to_string()] });
             }
@@ -319,6 +325,11 @@ pub(super) fn jobs(request: &Request) -> usize {
     request.jobs.unwrap_or(request.repository.limits.tree_jobs)
 }
 
+async fn looked(wish: Wish, context: &Context) -> Result<files::Summary, Error> {
+    let context = context.clone();
+    blocking(move || files::look(&wish, &context)).await
+}
+
 async fn planned(wish: Wish, context: &Context) -> Result<Plan, Error> {
     let context = context.clone();
     blocking(move || files::plan(&wish, &context)).await
@@ -338,7 +349,10 @@ pub(super) async fn stage(
         plan: home.join(number.to_string()),
     });
     let placed: Vec<Placed> = placed.collect();
-    durable.change(|record| record.trees.clone_from(&placed))?;
+    durable.change(|record| {
+        record.head.phase = RestorePhase::Loading;
+        record.trees.clone_from(&placed);
+    })?;
     for (number, (piece, placed)) in pieces.iter().zip(placed).enumerate() {
         let wish = wish(request, piece, placed.plan, &format!("{}-{number}", durable.tag()));
         let plan = planned(wish, context).await?;

@@ -89,7 +89,7 @@ impl List {
             | Finding::Leave { same: true, .. }
             | Finding::Same
             | Finding::Stays { .. }
-            | Finding::Unmade => {}
+            | Finding::Unmade { .. } => {}
             Finding::Leave { path, record, live, .. } => {
                 let what = record.map_or_else(String::new, |record| attributes(&record, &live.stat));
                 self.add(path, what);

@@ -2,7 +2,8 @@
 //!
 //! `plan.jsonl.zst` holds the lines. What is to be done with a name of an inode that has several depends on its other names, so its line
 //! is [settled](Leaders) when it is read: by `leaders.jsonl.zst`, which names for each such inode the file of the live tree that is it
-//! already, if there is one.
+//! already, if there is one. `wanted.jsonl.zst` holds the records of all that may have to be made, so that nobody looks for them among those of
+//! the whole day.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -11,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::fs::attributes::Attributes;
 use crate::fs::{self, OnPath as _};
-use crate::manifest::{FileKind, FileRecord, JsonLines, PathBytes, RecordWriter};
+use crate::manifest::{FileKind, FileRecord, JsonLines, PathBytes, RecordReader, RecordWriter};
 use crate::tree::judge;
 use crate::tree::restore::Error;
 use crate::tree::restore::look::Attributed;
 
 const PLAN: &str = "plan.jsonl.zst";
 const LEADERS: &str = "leaders.jsonl.zst";
+const WANTED: &str = "wanted.jsonl.zst";
 
 /// Mode, owner, time and extended attributes, as the records write them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +155,11 @@ pub(crate) fn lines(directory: &Path) -> Result<JsonLines<Line>, Error> {
     Ok(JsonLines::open_compressed(&directory.join(PLAN))?)
 }
 
+/// Reads the records of what may have to be made, in the order of the walk.
+pub(crate) fn wanted(directory: &Path) -> Result<RecordReader, Error> {
+    Ok(RecordReader::open(&directory.join(WANTED))?)
+}
+
 /// Reads what is to be done.
 pub(crate) fn steps(
     directory: &Path,
@@ -169,6 +176,7 @@ pub(crate) fn steps(
 pub(crate) struct Writer<'a> {
     directory: &'a Path,
     lines: RecordWriter,
+    wanted: RecordWriter,
     leaders: HashMap<u64, Leader>,
     /// Which group a live inode was taken for.
     taken: HashMap<u64, u64>,
@@ -178,7 +186,13 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(crate) fn create(directory: &'a Path) -> Result<Self, Error> {
         let lines = RecordWriter::create(&directory.join(PLAN))?;
-        Ok(Self { directory, lines, leaders: HashMap::new(), taken: HashMap::new(), next: 0 })
+        let wanted = RecordWriter::create(&directory.join(WANTED))?;
+        Ok(Self { directory, lines, wanted, leaders: HashMap::new(), taken: HashMap::new(), next: 0 })
+    }
+
+    /// It may have to be made.
+    pub(crate) fn wants(&mut self, record: &FileRecord) -> Result<(), Error> {
+        Ok(self.wanted.write(record)?)
     }
 
     /// A slot of its own.
@@ -204,19 +218,22 @@ impl<'a> Writer<'a> {
         Ok(self.lines.write_line(&Line::Member(member))?)
     }
 
-    /// Ends the plan and flushes it to the disk.
-    pub(crate) fn finish(self) -> Result<Leaders, Error> {
+    /// Ends the plan, and flushes it to the disk if it is to be kept.
+    pub(crate) fn finish(self, kept: bool) -> Result<Leaders, Error> {
         self.lines.finish()?;
+        self.wanted.finish()?;
         let mut leaders = RecordWriter::create(&self.directory.join(LEADERS))?;
         for leader in self.leaders.values() {
             leaders.write_line(leader)?;
         }
         leaders.finish()?;
-        for name in [PLAN, LEADERS] {
-            let path = self.directory.join(name);
-            fs::open(&path)?.sync_all().on("flush", &path)?;
+        if kept {
+            for name in [PLAN, LEADERS, WANTED] {
+                let path = self.directory.join(name);
+                fs::open(&path)?.sync_all().on("flush", &path)?;
+            }
+            fs::sync_dir(self.directory)?;
         }
-        fs::sync_dir(self.directory)?;
         Ok(Leaders(self.leaders))
     }
 }

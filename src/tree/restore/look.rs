@@ -63,7 +63,7 @@ pub(crate) fn at(
         (Some(record), None) => {
             let record = Box::new(record);
             return Ok(Some(match (can_be_made(record.kind), record.link_group) {
-                (false, _) => Finding::Unmade,
+                (false, _) => Finding::Unmade { record },
                 (true, Some(_)) => Finding::Member { record, live: None },
                 (true, None) => Finding::Missing { record, below: false },
             }));

@@ -37,7 +37,7 @@ use crate::tree;
 
 pub use compare::{Difference, Differences, compare};
 pub use elsewhere::{Elsewhere, elsewhere, part};
-pub use plan::{Checks, Plan, RootIs, Summary, Totals, Wish, plan};
+pub use plan::{Checks, Plan, RootIs, Summary, Totals, Wish, look, plan};
 pub use state::State;
 
 /// What the names of directories begin with in which a restore keeps what it stages and what it moves aside. They are no part of any tree:

@@ -1,7 +1,7 @@
 //! What is to be done to a live tree so that it is the day's: found out without touching it, and written down.
 //!
-//! A plan is a directory: `plan.jsonl.zst` and `leaders.jsonl.zst` (`lines.rs`), `summary.json`, written last, and `state.json`. Killed before
-//! the summary is there, there is no plan.
+//! A plan is a directory: `plan.jsonl.zst`, `leaders.jsonl.zst` and `wanted.jsonl.zst` (`lines.rs`), `summary.json`, written last, and from the
+//! first thing that is done on `state.json`. Killed before the summary is there, there is no plan.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::tree::filter::Rules;
 use crate::tree::restore::ground::Ground;
 use crate::tree::restore::planner::{Planned, Planner};
 use crate::tree::restore::records::Records;
-use crate::tree::restore::state::State;
+use crate::tree::restore::state::{self, State};
 use crate::tree::restore::survey::{Survey, survey};
 use crate::tree::restore::tell::Tell;
 use crate::tree::restore::{Error, Source};
@@ -197,6 +197,32 @@ pub fn plan(wish: &Wish, context: &Context) -> Result<Plan, Error> {
         }
     }
     fs::create_dir_durable(&wish.directory)?;
+    // Of a plan that was forgotten half.
+    state::forget(&wish.directory)?;
+    let summary = summarize(wish, true, context)?;
+    let path = wish.directory.join(SUMMARY);
+    let text = serde_json::to_vec_pretty(&summary)
+        .map_err(|error| Error::BadPlan { path: path.clone(), problem: error.to_string() })?;
+    fs::write_durable(&path, &text)?;
+    Ok(Plan { directory: wish.directory.clone(), summary, jobs: wish.jobs })
+}
+
+/// Finds out what would be done. The tree is only read, and no plan is kept: nothing waits for the disk.
+///
+/// # Errors
+/// As [`plan`].
+pub fn look(wish: &Wish, context: &Context) -> Result<Summary, Error> {
+    fs::create_dir_scratch(&wish.directory)?;
+    let summary = summarize(wish, false, context);
+    for name in fs::names_in(&wish.directory)? {
+        fs::remove_file(&wish.directory.join(name))?;
+    }
+    fs::remove_empty_dir(&wish.directory)?;
+    summary
+}
+
+/// Writes the lines of a plan into the directory; it is kept there, or not.
+fn summarize(wish: &Wish, kept: bool, context: &Context) -> Result<Summary, Error> {
     let ground = Ground::look(&wish.tree.path, &wish.tree.name, &wish.tag)?;
     let scope = wish.path.as_deref().filter(|path| !path.is_empty());
     let mut planner = Planner::new(&wish.directory, ground.root.clone())?;
@@ -214,8 +240,8 @@ pub fn plan(wish: &Wish, context: &Context) -> Result<Plan, Error> {
     };
     let records = Records::open(&wish.source.records, &wish.source.tree, scope)?;
     survey(&held, records, &mut |finding| planner.take(finding))?;
-    let Planned { totals, problems, mounts } = planner.finish()?;
-    let summary = Summary {
+    let Planned { totals, problems, mounts } = planner.finish(kept)?;
+    Ok(Summary {
         checks: checks(wish, &ground, &totals, problems, mounts)?,
         source: wish.source.clone(),
         path: scope.map(|path| PathBytes(path.to_vec())),
@@ -225,13 +251,7 @@ pub fn plan(wish: &Wish, context: &Context) -> Result<Plan, Error> {
         missing_above: ground.missing_above,
         root_mtime: ground.open.map(|(_, stat)| stat.mtime),
         totals,
-    };
-    State::Planned.write(&wish.directory)?;
-    let path = wish.directory.join(SUMMARY);
-    let text = serde_json::to_vec_pretty(&summary)
-        .map_err(|error| Error::BadPlan { path: path.clone(), problem: error.to_string() })?;
-    fs::write_durable(&path, &text)?;
-    Ok(Plan { directory: wish.directory.clone(), summary, jobs: wish.jobs })
+    })
 }
 
 /// What the place allows, and what is in the way.

@@ -46,7 +46,10 @@ impl<'a> Planner<'a> {
             Finding::Leave { path, record, live, same } => {
                 self.leave(path, record.as_deref(), &live, same)?;
             }
-            Finding::Missing { record, below: true } => self.count_new(&record),
+            Finding::Missing { record, below: true } => {
+                self.writer.wants(&record)?;
+                self.count_new(&record);
+            }
             Finding::Missing { record, below: false } => self.missing(&record)?,
             Finding::Extra { path, stat, bulk } => self.extra(path, &stat, bulk)?,
             Finding::Other { record, stat, bulk } => self.other(&record, &stat, bulk)?,
@@ -59,14 +62,17 @@ impl<'a> Planner<'a> {
                     self.planned.mounts.push(self.shown(&path));
                 }
             }
-            Finding::Unmade => self.planned.totals.recorded_only += 1,
+            Finding::Unmade { record } => {
+                self.writer.wants(&record)?;
+                self.planned.totals.recorded_only += 1;
+            }
         }
         Ok(())
     }
 
-    /// Ends the plan on disk.
-    pub(crate) fn finish(mut self) -> Result<Planned, Error> {
-        let leaders = self.writer.finish()?;
+    /// Ends the plan on disk, where it is to be kept or not.
+    pub(crate) fn finish(mut self, kept: bool) -> Result<Planned, Error> {
+        let leaders = self.writer.finish(kept)?;
         if self.members {
             count_members(&mut self.planned.totals, self.directory, &leaders)?;
         }
@@ -137,6 +143,7 @@ impl<'a> Planner<'a> {
 
     fn missing(&mut self, record: &FileRecord) -> Result<(), Error> {
         self.touch(&record.path.0, None);
+        self.writer.wants(record)?;
         self.count_new(record);
         let (n, path, optional) = (self.writer.slot(), record.path.clone(), is_device(record.kind));
         self.writer.step(Step::Create { n, path, optional, to: closed(record) })
@@ -159,6 +166,7 @@ impl<'a> Planner<'a> {
 
     fn other(&mut self, record: &FileRecord, stat: &Stat, bulk: Bulk) -> Result<(), Error> {
         self.touch(&record.path.0, Some(stat));
+        self.writer.wants(record)?;
         self.aside(bulk);
         let totals = &mut self.planned.totals;
         if record.kind == FileKind::Directory {
@@ -192,6 +200,7 @@ impl<'a> Planner<'a> {
 
     fn member(&mut self, record: &FileRecord, live: Option<Member>) -> Result<(), Error> {
         self.members = true;
+        self.writer.wants(record)?;
         self.touch(&record.path.0, live.as_ref().map(|member| &member.live.stat));
         let same_content = live.as_ref().is_some_and(|member| member.same_content);
         let line = MemberLine {

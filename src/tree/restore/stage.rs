@@ -8,11 +8,11 @@ use std::iter::Peekable;
 use crate::event::{Context, Phase};
 use crate::fs::dir::Dir;
 use crate::fs::swap;
-use crate::manifest::{FileKind, PathBytes};
+use crate::manifest::{FileKind, PathBytes, RecordReader};
 use crate::tree::restore::build::{Builder, Made, Top, Yard, build};
-use crate::tree::restore::lines::{Leaders, Step, steps};
+use crate::tree::restore::lines::{Leaders, Step, steps, wanted};
 use crate::tree::restore::links::Links;
-use crate::tree::restore::records::{Records, is_beneath};
+use crate::tree::restore::records::is_beneath;
 use crate::tree::restore::slots::{Slot, Slots};
 use crate::tree::restore::state::State;
 use crate::tree::restore::{Built, Error, Plan};
@@ -58,10 +58,8 @@ impl Plan {
         slots: &mut Slots,
         leaders: &Leaders,
     ) -> Result<(), Error> {
-        let Plan { directory, summary, .. } = self;
-        let scope = summary.path.as_ref().map(|path| path.0.as_slice());
-        let mut records = Records::open(&summary.source.records, &summary.source.tree, scope)?.peekable();
-        for step in steps(directory, leaders)? {
+        let mut records = wanted(&self.directory)?.peekable();
+        for step in steps(&self.directory, leaders)? {
             let (Step::Create { n, path, .. } | Step::Replace { n, path, .. }) = step? else { continue };
             let record = loop {
                 match records.next().transpose()? {
@@ -81,18 +79,14 @@ impl Plan {
     }
 
     fn no_record(&self, path: &PathBytes) -> Error {
-        let problem = format!(
-            "{} has no record of {} any more",
-            self.summary.source.records.display(),
-            path.as_path().display()
-        );
+        let problem = format!("it has no record of {}", path.as_path().display());
         Error::BadPlan { path: self.directory.clone(), problem }
     }
 }
 
 /// Hands on the records below a directory.
 fn all_below(
-    records: &mut Peekable<Records>,
+    records: &mut Peekable<RecordReader>,
     path: &[u8],
     builder: &mut Builder<'_, '_>,
 ) -> Result<(), Error> {

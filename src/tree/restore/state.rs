@@ -13,7 +13,7 @@ const STATE: &str = "state.json";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Nothing is changed; something may be staged.
+    /// Nothing is changed; something may be staged. So it is as long as nothing else is said.
     Planned,
     /// Everything is staged and on the disk; nothing is changed.
     Staged,
@@ -46,7 +46,8 @@ impl State {
 
     fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join(STATE);
-        let form: Form = serde_json::from_slice(&fs::read(&path)?)
+        let Some(text) = fs::read_if_exists(&path)? else { return Ok(Self::Planned) };
+        let form: Form = serde_json::from_slice(&text)
             .map_err(|error| Error::BadPlan { path, problem: error.to_string() })?;
         Ok(form.state)
     }
@@ -63,6 +64,15 @@ impl State {
             Self::Dropping => "confirmed",
         }
     }
+}
+
+/// Makes sure that nothing is said of how far a plan has come, before there is one.
+pub(crate) fn forget(directory: &Path) -> Result<(), Error> {
+    let path = directory.join(STATE);
+    if fs::exists(&path)? {
+        fs::remove_file_durable(&path)?;
+    }
+    Ok(())
 }
 
 impl Plan {

@@ -60,7 +60,7 @@ pub(crate) enum Finding {
     /// It is excluded, or something is mounted on it: it stays whatever the day has.
     Stays { path: Vec<u8>, mount: bool },
     /// A socket, or a device that this process may not make: recorded only.
-    Unmade,
+    Unmade { record: Box<FileRecord> },
 }
 
 struct Batch {
@@ -255,7 +255,7 @@ impl Merge<'_, '_> {
         let is_directory = record.kind == FileKind::Directory;
         let record = Box::new(record);
         self.emit(match (look::can_be_made(record.kind), record.link_group) {
-            (false, _) => Finding::Unmade,
+            (false, _) => Finding::Unmade { record },
             (true, Some(_)) => Finding::Member { record, live: None },
             (true, None) => Finding::Missing { record, below: false },
         })?;
@@ -270,7 +270,7 @@ impl Merge<'_, '_> {
             run.push(if look::can_be_made(record.kind) {
                 Finding::Missing { record, below: true }
             } else {
-                Finding::Unmade
+                Finding::Unmade { record }
             });
             if run.len() >= RUN {
                 self.survey.tell.check()?;
