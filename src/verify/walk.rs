@@ -1,11 +1,12 @@
 //! The names of a tree, one at a time, in the order of the records: depth first, a directory before what is in it.
 //!
-//! One directory's names a level are in memory, and only the lowest levels are open.
+//! One directory's names a level are in memory, and only the lowest levels are open. Directories tell the kinds of their names, so what is no
+//! directory is not looked at here.
 
 use std::sync::Arc;
 
 use crate::fs;
-use crate::fs::dir::{Dir, Kind, Names, Stat, is_gone};
+use crate::fs::dir::{Dir, Kind, Names, Stat, is_gone, split_last};
 
 /// Levels that stay open.
 const OPEN_LEVELS: usize = 32;
@@ -17,10 +18,10 @@ pub(super) struct Met {
     pub path: Vec<u8>,
     /// The directory that it is in; for the root, the root itself.
     pub dir: Arc<Dir>,
-    /// Its name in it; empty for the root.
-    pub name: Vec<u8>,
-    /// What it is.
-    pub stat: Stat,
+    /// What it is, as the directory says.
+    pub kind: Kind,
+    /// What it is as it says itself; None: nobody has asked.
+    pub stat: Option<Stat>,
 }
 
 struct Level {
@@ -38,8 +39,8 @@ pub(super) struct Walk {
     root: Arc<Dir>,
     levels: Vec<Level>,
     begun: bool,
-    /// The directory met last, if it is to be gone into.
-    pending: Option<Met>,
+    /// The directory met last, if it is to be gone into: itself, and its path.
+    pending: Option<(Arc<Dir>, Vec<u8>)>,
 }
 
 impl Walk {
@@ -53,20 +54,19 @@ impl Walk {
         if !self.begun {
             self.begun = true;
             let stat = self.root.stat_self().map_err(|error| (Vec::new(), error))?;
-            let met = Met { path: Vec::new(), dir: Arc::clone(&self.root), name: Vec::new(), stat };
-            self.pending = Some(met.clone());
-            return Ok(Some(met));
+            self.pending = Some((Arc::clone(&self.root), Vec::new()));
+            let dir = Arc::clone(&self.root);
+            return Ok(Some(Met { path: Vec::new(), dir, kind: Kind::Directory, stat: Some(stat) }));
         }
-        if let Some(directory) = self.pending.take() {
-            self.enter(&directory).map_err(|error| (directory.path.clone(), error))?;
+        if let Some((above, path)) = self.pending.take() {
+            self.enter(&above, path)?;
         }
         while let Some(level) = self.levels.last_mut() {
-            let Some((name, _)) = level.names.get(level.next) else {
+            let Some((name, kind)) = level.names.get(level.next) else {
                 self.levels.pop();
                 continue;
             };
             level.next += 1;
-            let name = name.to_vec();
             let dir = match &level.dir {
                 Some(dir) => Arc::clone(dir),
                 None => {
@@ -76,17 +76,19 @@ impl Walk {
                 }
             };
             let path =
-                if level.path.is_empty() { name.clone() } else { [&level.path, &b"/"[..], &name].concat() };
-            let stat = match dir.stat(&name) {
-                Err(error) if is_gone(&error) => continue,
-                Err(error) => return Err((path, error)),
-                Ok(stat) => stat,
+                if level.path.is_empty() { name.to_vec() } else { [&level.path, &b"/"[..], name].concat() };
+            let (kind, stat) = match kind.filter(|kind| *kind != Kind::Directory) {
+                Some(kind) => (kind, None),
+                None => match dir.stat(name) {
+                    Err(error) if is_gone(&error) => continue,
+                    Err(error) => return Err((path, error)),
+                    Ok(stat) => (stat.kind, Some(stat)),
+                },
             };
-            let met = Met { path, dir, name, stat };
-            if stat.kind == Kind::Directory {
-                self.pending = Some(met.clone());
+            if kind == Kind::Directory {
+                self.pending = Some((Arc::clone(&dir), path.clone()));
             }
-            return Ok(Some(met));
+            return Ok(Some(Met { path, dir, kind, stat }));
         }
         Ok(None)
     }
@@ -96,10 +98,18 @@ impl Walk {
         self.pending = None;
     }
 
-    fn enter(&mut self, met: &Met) -> Result<(), fs::Error> {
-        let dir = if met.name.is_empty() { Arc::clone(&met.dir) } else { Arc::new(met.dir.dir(&met.name)?) };
-        let names = dir.names()?;
-        self.levels.push(Level { path: met.path.clone(), dir: Some(dir), names, next: 0 });
+    /// `above`: the directory that it is in; the root is in itself.
+    fn enter(&mut self, above: &Arc<Dir>, path: Vec<u8>) -> Result<(), Unread> {
+        let opened = if path.is_empty() {
+            Ok(Arc::clone(above))
+        } else {
+            above.dir(split_last(&path).1).map(Arc::new)
+        };
+        let (dir, names) = match opened.and_then(|dir| Ok((dir.names()?, dir))) {
+            Ok((names, dir)) => (dir, names),
+            Err(error) => return Err((path, error)),
+        };
+        self.levels.push(Level { path, dir: Some(dir), names, next: 0 });
         if let Some(far) = self.levels.len().checked_sub(OPEN_LEVELS + 1) {
             self.levels[far].dir = None;
         }

@@ -76,10 +76,10 @@ fn of(table: &TableRecord) -> (String, String) {
 }
 
 /// Does it all, several things at a time.
-async fn perform_all<'a, T>(
+async fn perform_all<T>(
     site: &Site<'_>,
     database: &Database<'_>,
-    mut tasks: Tasks<'a>,
+    mut tasks: Tasks<'_>,
     client: Client,
     turn: T,
 ) -> Result<(), RestoreError> {

@@ -60,7 +60,8 @@ pub async fn load(
         return Err(RestoreError::Refused { problems: survey.problems.clone() });
     }
     let outcome = tokio::select! {
-        outcome = load_all(wish, survey, done, record, context) => outcome,
+        // On the heap: it is large, and whoever waits for it would carry it along.
+        outcome = Box::pin(load_all(wish, survey, done, record, context)) => outcome,
         () = context.cancel.cancelled() => Err(RestoreError::Cancelled),
     };
     if outcome.is_err() {
