@@ -28,6 +28,7 @@ pub(crate) fn finish(fenced: Fenced, writer: &mut RecordWriter) -> Result<TreeRe
     copy_open(&site, &mut overlay)?;
     let listed = if overlay.len() == 0 {
         // Nothing changed since the list was written.
+        site.check()?;
         writer.append(&list_of(&site.work), listed.entries)?;
         close(&site, RecordReader::open(&directories(&site.work))?.map(|record| Ok(record?)))?;
         listed
@@ -81,6 +82,7 @@ fn close_by_all_threads(
     pool::run(site.crew(), work, &mut |()| Ok(()), |pool| {
         let mut batch = Vec::with_capacity(BATCH);
         for record in records {
+            site.check()?;
             let record = record?;
             if record.kind == FileKind::Directory {
                 batch.push(record);
