@@ -19,6 +19,8 @@ use crate::fs::{Error, OnPath as _, open, parent_of, sync_dir};
 
 const QUEUED: usize = 128;
 const DEEPEST: usize = 48;
+/// How often a name is tried again that a full file system would not remove.
+const FLUSHES: usize = 4;
 
 /// Told now and then how many names are gone; answers whether to go on.
 pub type Going<'a> = &'a (dyn Fn(u64) -> bool + Sync);
@@ -255,7 +257,18 @@ fn open_directory(above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Errno
 }
 
 fn unlink(directory: &Open, name: &CStr, flags: AtFlags) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(&directory.fd, name, flags) {
+    let mut flushes = 0;
+    let unlinked = loop {
+        match rustix::fs::unlinkat(&directory.fd, name, flags) {
+            // On a full btrfs there may be no room to write down that a name is gone, until it is flushed what went before.
+            Err(Errno::NOSPC) if flushes < FLUSHES => {
+                flushes += 1;
+                rustix::fs::syncfs(&directory.fd)?;
+            }
+            unlinked => break unlinked,
+        }
+    };
+    match unlinked {
         Err(Errno::ACCESS) => {
             rustix::fs::fchmod(directory.fd.as_fd(), Mode::RWXU)?;
             rustix::fs::unlinkat(&directory.fd, name, flags)

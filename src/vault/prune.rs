@@ -126,13 +126,25 @@ impl Locked {
             aside = self.days_path().join(format!("{REMOVING}{name}-{number}"));
         }
         match fs::rename_new(path, &aside) {
+            Err(error) if error.is_full() => self.make_room(path, &aside),
+            renamed => Ok(renamed?),
+        }
+    }
+
+    /// A full disk may have no room for the new name. Without its manifest a day is not listed either, and that makes room, which some file
+    /// systems (btrfs) give only when they are flushed. Where there is still none, all of it goes where it is.
+    ///
+    /// Killed in here, a directory without a manifest is left among the days, which is told until somebody removes it.
+    fn make_room(&self, path: &Path, aside: &Path) -> Result<(), Error> {
+        fs::set_mode(path, 0o750)?;
+        fs::remove_file_durable(&path.join(MANIFEST))?;
+        fs::remove_file_durable(&path.join("files.jsonl.zst"))?;
+        let days = self.days_path();
+        fs::sync_volume(&fs::open(&days)?, &days)?;
+        match fs::rename_new(path, aside) {
             Err(error) if error.is_full() => {
-                // A full disk may have no room for the new name. Without its manifest the day is not listed either,
-                // and that makes room.
-                fs::set_mode(path, 0o750)?;
-                fs::remove_file_durable(&path.join(MANIFEST))?;
-                fs::remove_file_durable(&path.join("files.jsonl.zst"))?;
-                Ok(fs::rename_new(path, &aside)?)
+                fs::remove_tree(path, THREADS, &|_| true)?;
+                Ok(())
             }
             renamed => Ok(renamed?),
         }
