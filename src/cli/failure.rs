@@ -94,6 +94,9 @@ impl Failure {
             failure.hints.extend(hint.filter(|hint| !failure.hints.contains(hint)));
             cause = next.source();
         }
+        // What several parts of a job met is told in one text, without a chain.
+        let hint = advice_on(&failure.error).map(str::to_owned);
+        failure.hints.extend(hint.filter(|hint| !failure.hints.contains(hint)));
         failure
     }
 
@@ -143,6 +146,13 @@ impl Failure {
             .chain(self.causes.iter().map(String::as_str))
             .collect::<Vec<_>>()
             .join(": ")
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn text_with_hints(&self) -> String {
+        let hints = self.hints.iter().map(|hint| format!("; {hint}"));
+        self.text_with_causes() + &hints.collect::<String>()
     }
 
     /// Whether there is nothing left to say.
@@ -197,6 +207,13 @@ fn advice(error: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// The same for errors that are told in a text.
+fn advice_on(text: &str) -> Option<&'static str> {
+    use nix::libc::{EDQUOT, EIO, ENOSPC};
+    let told = [ENOSPC, EDQUOT, EIO].into_iter().map(io::Error::from_raw_os_error);
+    told.filter(|error| text.contains(&error.to_string())).find_map(|error| advice(&error))
+}
+
 /// Lines after the first stand a little to the right, so that they are seen to belong to it.
 fn indented(text: &str) -> String {
     text.trim_end().replace('\n', "\n  ")
@@ -234,6 +251,20 @@ mod tests {
           somebody
         ");
         insta::assert_snapshot!(failure.as_json(), @r#"{"causes":["cannot write /vault/x","No space left on device (os error 28)"],"code":1,"hints":["make room there (`df -h` and `df -i` show it); `daykeep prune` removes days, on a full disk too","or ask\nsomebody"],"kind":"failed","message":"cannot seal the day"}"#);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the day cannot be restored:\n- {}: {}", .0, .0.source)]
+    struct Listed(crate::fs::Error);
+
+    #[test]
+    fn what_to_do_is_told_of_errors_in_a_list_too() {
+        let failure = Failure::of(Kind::Failed, &Listed(full_disk()));
+        insta::assert_snapshot!(plain(&failure), @r"
+        error: the day cannot be restored:
+          - cannot write /vault/x: No space left on device (os error 28)
+        hint: make room there (`df -h` and `df -i` show it); `daykeep prune` removes days, on a full disk too
+        ");
     }
 
     #[test]

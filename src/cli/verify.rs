@@ -254,7 +254,11 @@ impl Work<'_> {
             match verify::mend(&locked, &day, prospect, context) {
                 Ok(()) => looked.repaired.push(file),
                 Err(Error::Cancelled) => return Err(Error::Cancelled.into()),
-                Err(error) => self.session.out.warn(&Failure::from(error).text_with_causes()),
+                Err(error @ Error::NotRepaired { .. }) => self.session.out.warn(&error.to_string()),
+                Err(error) => {
+                    let why = Failure::from(error).text_with_hints();
+                    self.session.out.warn(&format!("{file} is not repaired: {why}"));
+                }
             }
         }
         if looked.repaired.is_empty() {

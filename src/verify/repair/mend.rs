@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use super::{Place, Prospect, Remedy, open_live, wanted};
 use crate::event::Context;
@@ -22,14 +23,34 @@ pub fn mend(locked: &Locked, day: &Day, prospect: &Prospect, context: &Context) 
     let failed = |problem: String| Error::NotRepaired { file: shown(&prospect.damage.file), problem };
     let Some(remedy) = &prospect.remedy else { return Err(failed(prospect.sentence())) };
     let staging = locked.days_path().join(".repair");
-    if fs::exists(&staging)? {
-        fs::remove_tree(&staging, 1, &|_| true)?;
+    clear(&staging)?;
+    let mended = put_back(locked, day, prospect, remedy, &staging, context);
+    // What failed may have failed for want of room: nothing of it stays.
+    let cleared = clear(&staging);
+    mended.and(cleared)
+}
+
+fn clear(staging: &Path) -> Result<(), Error> {
+    if fs::exists(staging)? {
+        fs::remove_tree(staging, 1, &|_| true)?;
     }
-    fs::create_dir_durable(&staging)?;
-    let bench = Bench { locked, day, staging: Dir::open(&staging)?, context };
+    Ok(())
+}
+
+fn put_back(
+    locked: &Locked,
+    day: &Day,
+    prospect: &Prospect,
+    remedy: &Remedy,
+    staging: &Path,
+    context: &Context,
+) -> Result<(), Error> {
+    let failed = |problem: String| Error::NotRepaired { file: shown(&prospect.damage.file), problem };
+    fs::create_dir_durable(staging)?;
+    let bench = Bench { locked, day, staging: Dir::open(staging)?, context };
     match remedy {
-        Remedy::Aside => bench.move_aside(&prospect.names[0])?,
-        Remedy::Record => bench.make_anew(prospect)?,
+        Remedy::Aside => bench.move_aside(&prospect.names[0]),
+        Remedy::Record => bench.make_anew(prospect),
         Remedy::Day { path, .. } | Remedy::Live { path, .. } => {
             let digest =
                 wanted(day, &prospect.damage).ok_or_else(|| failed("no digest of it is known".to_owned()))?;
@@ -41,16 +62,14 @@ pub fn mend(locked: &Locked, day: &Day, prospect: &Prospect, context: &Context) 
             if bench.copy(&copy, &new, path)? != digest {
                 return Err(failed(format!("{} is not whole any more", path.display())));
             }
-            bench.finish_file(&new, prospect)?;
+            bench.finish_file(&new, prospect)
         }
         Remedy::Written { content } => {
             let mut new = bench.staging.create_file(b"new")?;
-            new.write_all(content).on("write", &staging)?;
-            bench.finish_file(&new, prospect)?;
+            new.write_all(content).on("write", staging)?;
+            bench.finish_file(&new, prospect)
         }
     }
-    fs::remove_tree(&staging, 1, &|_| true)?;
-    Ok(())
 }
 
 /// Where things are made before they get their names.
@@ -70,7 +89,7 @@ struct Parent {
 
 impl Bench<'_> {
     /// Copies the content; gives its digest.
-    fn copy(&self, from: &File, to: &File, path: &std::path::Path) -> Result<String, Error> {
+    fn copy(&self, from: &File, to: &File, path: &Path) -> Result<String, Error> {
         let mut stop = |_| {
             if self.context.cancel.is_cancelled() { Err(io::Error::other("cancelled")) } else { Ok(()) }
         };
