@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::database::restore::RestoreError as DatabaseError;
 use crate::journal::{End, PendingRestore};
+use crate::manifest::RecordsError;
 use crate::restore::Request;
 use crate::tree::restore as files;
 use crate::vault::Day;
@@ -108,7 +109,9 @@ pub enum Error {
     },
     /// The switch was refused, and could not be taken back.
     #[error(
-        "{error}; and then what was there before could not be put back: {back}; the repository stays held: {pending}"
+        "{}; and then what was there before could not be put back: {}; the repository stays held: {pending}",
+        sentence_of(error),
+        sentence_of(back)
     )]
     NotTakenBack {
         /// What was refused.
@@ -119,7 +122,11 @@ pub enum Error {
         pending: Box<PendingRestore>,
     },
     /// It failed, and what had been put beside could not be removed.
-    #[error("{error}; and then what had been put beside could not be removed: {discard}")]
+    #[error(
+        "{}; and then what had been put beside could not be removed: {}",
+        sentence_of(error),
+        sentence_of(discard)
+    )]
     NotDiscarded {
         /// The first failure.
         error: Box<Error>,
@@ -127,7 +134,11 @@ pub enum Error {
         discard: Box<Error>,
     },
     /// It failed, and the release too.
-    #[error("{error}; and then the repository could not be released: {release}")]
+    #[error(
+        "{}; and then the repository could not be released: {}",
+        sentence_of(error),
+        sentence_of(release)
+    )]
     NotReleased {
         /// The first failure.
         error: Box<Error>,
@@ -204,7 +215,7 @@ fn is_damaged_row(error: &DatabaseError) -> bool {
         DatabaseError::Damaged { .. }
             | DatabaseError::DamagedRows { .. }
             | DatabaseError::Count { .. }
-            | DatabaseError::Records(_)
+            | DatabaseError::Records(RecordsError::Line { .. })
     )
 }
 
@@ -214,18 +225,26 @@ fn is_damaged_file(error: &files::Error) -> bool {
         files::Error::Damaged { .. }
             | files::Error::BadRecord { .. }
             | files::Error::NoTree { .. }
-            | files::Error::Records(_)
+            | files::Error::Records(RecordsError::Line { .. })
     )
 }
 
 /// Whether looking at the databases failed because of what the day holds, and not because of this machine.
 pub(super) fn is_damage_of_rows(error: &DatabaseError, day: &Day) -> bool {
-    is_damaged_row(error) || matches!(error, DatabaseError::File(error) if error.path.starts_with(day.path()))
+    let of_day = |error: &fs::Error| error.path.starts_with(day.path());
+    match error {
+        DatabaseError::File(error) | DatabaseError::Records(RecordsError::File(error)) => of_day(error),
+        other => is_damaged_row(other),
+    }
 }
 
 /// The same of a tree.
 pub(super) fn is_damage_of_files(error: &files::Error, day: &Day) -> bool {
-    is_damaged_file(error) || matches!(error, files::Error::File(error) if error.path.starts_with(day.path()))
+    let of_day = |error: &fs::Error| error.path.starts_with(day.path());
+    match error {
+        files::Error::File(error) | files::Error::Records(RecordsError::File(error)) => of_day(error),
+        other => is_damaged_file(other),
+    }
 }
 
 /// A damage that was met before the day was verified.
