@@ -120,7 +120,7 @@ async fn keep_a_day(
     if let Some(database) = &database {
         reunpack::ask(repository, database).await?;
     }
-    preflight::space(&vault, writer.previous(), &repository.limits)?;
+    preflight::space(&vault, &writer, &repository.limits)?;
 
     step.begin(Phase::Warm)?;
     let trees = freeze::warm(repository, &writer, context).await?;

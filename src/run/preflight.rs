@@ -9,7 +9,7 @@ use crate::journal;
 use crate::manifest::Manifest;
 
 use crate::run::{Error, Request};
-use crate::vault::{Day, Probe, Vault, overlap};
+use crate::vault::{Day, DayWriter, Probe, Used, Vault, overlap};
 
 /// A day may need this many times what the last one needed before the forecast is wrong.
 const MARGIN: u64 = 2;
@@ -43,14 +43,21 @@ pub(super) fn apart(repository: &Repository) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the vault has room for a day like the last one.
-pub(super) fn space(vault: &Vault, previous: Option<&Day>, limits: &Limits) -> Result<(), Error> {
+/// Whether the vault has room for a day like the last one, without what an interrupted run has put there already.
+pub(super) fn space(vault: &Vault, writer: &DayWriter, limits: &Limits) -> Result<(), Error> {
     let room = vault.probe()?;
-    enough(vault, &room, previous.map(Day::manifest), limits)
+    enough(vault, &room, writer.taken()?, writer.previous().map(Day::manifest), limits)
 }
 
-fn enough(vault: &Vault, room: &Probe, previous: Option<&Manifest>, limits: &Limits) -> Result<(), Error> {
+fn enough(
+    vault: &Vault,
+    room: &Probe,
+    taken: Used,
+    previous: Option<&Manifest>,
+    limits: &Limits,
+) -> Result<(), Error> {
     let expected = previous.map_or(0, |last| bytes_of(last).saturating_mul(MARGIN));
+    let expected = expected.saturating_sub(taken.bytes);
     if room.free_bytes < expected.saturating_add(limits.min_free) {
         return Err(Error::Space {
             vault: vault.path().to_owned(),
@@ -64,6 +71,7 @@ fn enough(vault: &Vault, room: &Probe, previous: Option<&Manifest>, limits: &Lim
         return Ok(());
     }
     let expected = previous.map_or(0, |last| inodes_of(last).saturating_mul(MARGIN));
+    let expected = expected.saturating_sub(taken.inodes);
     let reserve = room.total_inodes / 100 * u64::from(limits.min_free_inodes_percent);
     if room.free_inodes < expected.saturating_add(reserve) {
         return Err(Error::Inodes {

@@ -62,7 +62,7 @@ pub use pin::Pin;
 pub use place::{Overlap, overlap, real_place};
 pub use probe::Probe;
 pub use proofs::{Proof, ProofKind, ProofSeconds, Standing, proven, repaired_since_drill};
-pub use writer::DayWriter;
+pub use writer::{DayWriter, Used};
 
 use crate::fs;
 

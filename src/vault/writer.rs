@@ -19,12 +19,30 @@ const ORIGIN: &str = ".building.json";
 const SLACK: SignedDuration = SignedDuration::from_hours(12);
 
 /// What `.building` is built from. What is found there is picked up only by a run that wants the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Origin {
     /// The day it is linked from.
     previous: Option<String>,
     /// It shares no inode with an earlier day.
     base: bool,
+    /// What of the file system was used before anything was put there; None when an older daykeep began it.
+    #[serde(default)]
+    used: Option<Used>,
+}
+
+impl Origin {
+    fn is_of(&self, other: &Self) -> bool {
+        (&self.previous, self.base) == (&other.previous, other.base)
+    }
+}
+
+/// What is used of the vault's file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Bytes.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
 }
 
 /// A day under construction. While it lives, the vault stays locked, by its part in [`Locked`].
@@ -35,6 +53,7 @@ pub struct DayWriter {
     previous: Option<Day>,
     base: bool,
     picked_up: bool,
+    begun_with: Option<Used>,
     sequence: u64,
     run: u64,
     /// The building directory, open since before anything was written into it: the kernel tells a flush of an error of the file system
@@ -65,15 +84,19 @@ impl Locked {
         let mut origin = Origin {
             previous: previous.as_ref().map(|day| day.name().to_owned()),
             base: previous.as_ref().is_none_or(|day| chain_is_over(day, new_base_every, now)),
+            used: None,
         };
         let found = self.found_building(&path)?;
         // A building directory that shares no inode may end any chain; one that does may not begin one.
         origin.base |= found.as_ref().is_some_and(|found| found.base && found.previous == origin.previous);
-        let picked_up = found.as_ref() == Some(&origin);
-        if picked_up {
+        let found = found.filter(|found| found.is_of(&origin));
+        let picked_up = found.is_some();
+        if let Some(found) = found {
             keep_only_trees(&path)?;
+            origin = found;
         } else {
             self.discard_building(&path, cancel)?;
+            origin.used = Some(used(&self.days_path())?);
             self.write_origin(&origin)?;
             fs::create_dir_durable(&path)?;
         }
@@ -81,8 +104,8 @@ impl Locked {
         fs::create_dir_durable(&path.join("trees"))?;
         fs::create_dir_durable(&path.join("database"))?;
         let opened = fs::open(&path)?;
-        let base = origin.base;
-        Ok(DayWriter { locked: self.clone(), path, previous, base, picked_up, sequence, run, opened })
+        let (locked, base, begun_with) = (self.clone(), origin.base, origin.used);
+        Ok(DayWriter { locked, path, previous, base, picked_up, begun_with, sequence, run, opened })
     }
 
     fn found_building(&self, path: &Path) -> Result<Option<Origin>, Error> {
@@ -112,6 +135,14 @@ impl Locked {
         let going = |_| !cancel.is_cancelled();
         if self.finish_removals(&going)? { Ok(()) } else { Err(Error::Cancelled) }
     }
+}
+
+fn used(path: &Path) -> Result<Used, Error> {
+    let volume = fs::volume(path)?;
+    Ok(Used {
+        bytes: volume.total_bytes.saturating_sub(volume.free_bytes),
+        inodes: volume.total_inodes.saturating_sub(volume.free_inodes),
+    })
 }
 
 /// By the date in the name of the chain's base, which may have been removed since.
@@ -174,6 +205,19 @@ impl DayWriter {
     #[must_use]
     pub fn picked_up(&self) -> bool {
         self.picked_up
+    }
+
+    /// What the interrupted run has put there already. Others may have used some of it: good for a forecast.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub fn taken(&self) -> Result<Used, Error> {
+        let Some(then) = self.begun_with.filter(|_| self.picked_up) else { return Ok(Used::default()) };
+        let now = used(&self.path)?;
+        Ok(Used {
+            bytes: now.bytes.saturating_sub(then.bytes),
+            inodes: now.inodes.saturating_sub(then.inodes),
+        })
     }
 
     /// The day's number.
