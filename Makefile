@@ -1,7 +1,7 @@
 # make demo   the main job end to end, with a PostgreSQL server and a scheduler of its own
 # make test   all tests
 # make deny   licences, banned crates and sources of all dependencies (deny.toml)
-# make faults power cuts at 200 points of ext4 and 50 of XFS and btrfs, instead of the few of make test (an hour)
+# make faults power cuts at 200 points of ext4 and 50 of XFS and btrfs, and every system call failed, instead of the few of make test (an hour)
 # make fuzz   every fuzz target for FUZZ_SECONDS (600) each; TARGETS="http records" only those
 # make bench  daykeep against rsync, pg_dumpall and the rest, as ratios of one run
 # make install DESTDIR=... PREFIX=/usr
@@ -35,6 +35,7 @@ test: tools
 faults: tools
 	@DAYKEEP_POWER_CUTS=$${DAYKEEP_POWER_CUTS:-200} \
 	  $(CARGO) test --locked --test power_cut -- --nocapture --test-threads 1
+	@DAYKEEP_FAULTS=all $(CARGO) test --locked --test full_disk -- --nocapture --test-threads 1
 
 check:
 	$(CARGO) fmt --all --check

@@ -25,6 +25,10 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+#[path = "support/small.rs"]
+#[allow(dead_code, reason = "only its mounts are used")]
+mod small;
+
 const REPOSITORY: &str = "fossology";
 
 fn start() -> Timestamp {
@@ -1127,6 +1131,8 @@ struct Disk {
 
 impl Disk {
     fn make() -> Option<Self> {
+        // A file system that another test's namespace had a copy of would stay shut down.
+        small::own_mounts().ok()?;
         let dir = tempfile::tempdir().unwrap();
         let (image, path) = (dir.path().join("image"), dir.path().join("disk"));
         fs::create_dir(&path).unwrap();

@@ -29,6 +29,8 @@ pub fn own_mounts() -> Result<(), String> {
 pub struct Small {
     place: PathBuf,
     fillers: PathBuf,
+    /// Where the file is that it is in.
+    memory: Option<PathBuf>,
 }
 
 impl Small {
@@ -42,28 +44,35 @@ impl Small {
         Ok(small)
     }
 
-    /// One of `kind` in a file beside `place`, with so many MB.
+    /// One of `kind` in a file, with so many MB. The file is in memory: to fill it waits for no disk.
     ///
     /// # Errors
     /// It cannot be made or mounted.
     pub fn image(kind: &str, megabytes: u64, place: &Path) -> Result<Self, String> {
-        let image = place.with_extension("image");
+        let memory = place.with_extension("memory");
+        fs::create_dir_all(&memory).unwrap();
+        Self::mount(&memory, &["-t", "tmpfs", "tmpfs"])?;
+        let image = memory.join("image");
         File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
         let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image).output();
         if !made.as_ref().is_ok_and(|made| made.status.success()) {
             return Err(format!("mkfs.{kind}: {made:?}"));
         }
         let image = image.display().to_string();
-        Self::mounted(place, &["-t", kind, "-o", "loop", &image])
+        let mut small = Self::mounted(place, &["-t", kind, "-o", "loop", &image])?;
+        small.memory = Some(memory);
+        Ok(small)
     }
 
     fn mounted(place: &Path, arguments: &[&str]) -> Result<Self, String> {
         fs::create_dir_all(place).unwrap();
-        let mounted = Command::new("mount").args(arguments).arg(place).output();
-        match mounted {
-            Ok(done) if done.status.success() => {
-                Ok(Self { place: place.to_owned(), fillers: place.join("fillers") })
-            }
+        Self::mount(place, arguments)?;
+        Ok(Self { place: place.to_owned(), fillers: place.join("fillers"), memory: None })
+    }
+
+    fn mount(place: &Path, arguments: &[&str]) -> Result<(), String> {
+        match Command::new("mount").args(arguments).arg(place).output() {
+            Ok(done) if done.status.success() => Ok(()),
             other => Err(format!("mount {arguments:?}: {other:?}")),
         }
     }
@@ -84,31 +93,44 @@ impl Small {
 
     /// Takes all the room there is, to the last byte and the last inode.
     pub fn fill(&self) {
+        let times = fs::metadata(&self.place).unwrap();
         fs::create_dir_all(&self.fillers).unwrap();
         let mut filler = File::create(self.fillers.join("bytes")).unwrap();
-        for piece in [1 << 20, 1 << 12, 1] {
-            while filler.write_all(&vec![1; piece]).is_ok() && filler.sync_all().is_ok() {}
+        for piece in [1 << 20, 1 << 12, 1 << 12, 1] {
+            while filler.write_all(&vec![1; piece]).is_ok() {}
+            // What was only promised so far is there now, or is not.
+            let _ = filler.sync_all();
         }
         let taken =
             (0..100_000).take_while(|number| File::create(self.fillers.join(number.to_string())).is_ok());
         assert!(taken.count() < 100_000, "{}: there is no limit", self.place.display());
+        self.give(&times);
     }
 
-    /// Gives back what [`Self::fill`] took.
+    /// Gives back what [`Self::fill`] took. What was done shows in no time.
     pub fn make_room(&self) {
+        let times = fs::metadata(&self.place).unwrap();
         fs::remove_dir_all(&self.fillers).unwrap();
+        self.give(&times);
+    }
+
+    fn give(&self, times: &fs::Metadata) {
+        filetime::set_file_mtime(&self.place, filetime::FileTime::from_last_modification_time(times))
+            .unwrap();
     }
 }
 
 impl Drop for Small {
     fn drop(&mut self) {
         let limit = Instant::now() + Duration::from_secs(10);
-        while unmount(&self.place, UnmountFlags::empty()).is_err() {
-            if Instant::now() > limit {
-                let _ = unmount(&self.place, UnmountFlags::DETACH);
-                return;
+        for place in std::iter::once(&self.place).chain(&self.memory) {
+            while unmount(place, UnmountFlags::empty()).is_err() {
+                if Instant::now() > limit {
+                    let _ = unmount(place, UnmountFlags::DETACH);
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
             }
-            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
