@@ -9,7 +9,7 @@ use super::{RestoreError, Wish, check, control, databases, new_name, old_name, p
 use crate::database::{archive, globals as dumpall};
 use crate::event::Context;
 use crate::fs::{self, OnPath as _};
-use crate::manifest::{DatabaseEntry, DatabaseRecord, Manifest};
+use crate::manifest::{DatabaseEntry, DatabaseRecord, LONGEST_PAGE, Manifest};
 use crate::postgres::{self, Client, Programs};
 
 /// Looks at the day and the server. What stands in the way is all in [`Survey::problems`]; an error is what ends the looking.
@@ -185,7 +185,8 @@ async fn look_at_databases(
 /// A file of the day, when it is what the manifest says.
 fn check_file(wish: &Wish<'_>, path: &Path) -> Result<Vec<u8>, RestoreError> {
     check_digest(wish.day, wish.manifest, path)?;
-    Ok(fs::read(path)?)
+    let script = fs::read_regular(path, LONGEST_PAGE)?;
+    Ok(script.ok_or(std::io::ErrorKind::NotFound).on("read", path)?)
 }
 
 /// Holds a file of the day against the digest that the manifest has of it.
