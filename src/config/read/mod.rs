@@ -91,9 +91,10 @@ fn whole(path: &Path, root: &Table<'_>) -> Option<Config> {
     let state_dir = root.get(&STATE_DIR, Value::path);
     let daemon = daemon(&root.section_or_empty(&DAEMON));
     let tables = root.named(&REPOSITORY);
-    if tables.is_empty() && !root.has(REPOSITORY.name) {
+    let is_given = root.has(REPOSITORY.name);
+    if !is_given || root.is_bare(&REPOSITORY) {
         root.source.fault_of_whole(
-            0..0,
+            if is_given { root.place_of(REPOSITORY.name) } else { 0..0 },
             "no repository is configured",
             Some("write a table [repository.NAME]; `daykeep config generate` shows one".to_owned()),
         );

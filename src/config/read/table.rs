@@ -199,6 +199,12 @@ impl<'d> Table<'d> {
         }
     }
 
+    /// Whether the table `[section]` is there and names nothing.
+    pub(crate) fn is_bare(&self, section: &'static Section) -> bool {
+        let found = self.find(section.name).map(|(_, value)| value.node);
+        matches!(found, Some(DeValue::Table(values)) if values.is_empty())
+    }
+
     fn table_in(&self, value: &Value<'d>, section: &'static Section, path: String) -> Option<Table<'d>> {
         match value.node {
             DeValue::Table(values) => Some(Table {
