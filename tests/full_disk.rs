@@ -3,7 +3,7 @@
 //! and with room the same command succeeds (promises 1, 2, 5, 6 and 7).
 //!
 //! What is full is a tmpfs whose limits grow page by page and inode by inode; what fails is failed by `strace`. `DAYKEEP_FAULTS=all`
-//! (`make faults`) fails every call instead of some of them.
+//! (`make faults`) fails every call instead of some of them, and takes every page and inode in turn.
 #![allow(missing_docs, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "a test starts its own programs and files")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -33,7 +33,7 @@ fn a_vault_that_is_full_at_any_stage_costs_no_day() {
     let Some((repository, small)) = repository_on("vault") else { return };
     let base = day_and_more(&repository);
     let used = small.used().0;
-    let stages = grow(&repository, &base, 4, |grown| small.limit(Some(used + grown), None));
+    let stages = grow(&repository, &base, step(4), |grown| small.limit(Some(used + grown), None));
     for stage in ["begin", "warm", "seal"] {
         assert!(stages.contains_key(stage), "never full at the step {stage}: {stages:?}");
     }
@@ -45,15 +45,15 @@ fn a_vault_that_has_no_inodes_left_at_any_stage_costs_no_day() {
     repository.reconfigure("min_free = \"0 B\"", "min_free = \"0 B\"\nmin_free_inodes_percent = 0");
     let base = day_and_more(&repository);
     let used = small.used().1;
-    let stages = grow(&repository, &base, 12, |grown| small.limit(None, Some(used + grown)));
+    let stages = grow(&repository, &base, step(12), |grown| small.limit(None, Some(used + grown)));
     // Inodes are forecast, so few stages are reached without any.
     for stage in ["begin", "preflight"] {
         assert!(stages.contains_key(stage), "never full at the step {stage}: {stages:?}");
     }
     assert!(stages.len() > 2, "never full after the forecast: {stages:?}");
     // What the failed run had made already is not asked for again.
-    let (refused, step) = (stages["preflight"] as u64, 12);
-    assert!(refused * step < 200, "refused {refused} times: {stages:?}");
+    let refused = stages["preflight"] as u64;
+    assert!(refused * step(12) < 200, "refused {refused} times: {stages:?}");
 }
 
 #[test]
@@ -63,6 +63,11 @@ fn a_state_directory_that_is_full_at_any_stage_costs_no_day() {
     // The journal of each failed run takes a page itself.
     let stages = grow(&repository, &base, 1, |grown| small.limit(Some(small.used().0 + grown), None));
     assert!(stages.contains_key("hold"), "never full at the hold: {stages:?}");
+}
+
+/// By how much room grows from run to run.
+fn step(some: u64) -> u64 {
+    if all_of_them() { 1 } else { some }
 }
 
 /// Runs with more and more room, until one succeeds; at which steps they failed. Then all is as it should be.
@@ -231,7 +236,7 @@ fn a_restore_whose_records_find_no_room_goes_on_or_back() {
     let Some((kept, small)) = kept_with("state") else { return };
     let damaged = kept.damage();
     let mut seen = BTreeMap::new();
-    for grown in (0..).step_by(if all_of_them() { 1 } else { 5 }) {
+    for grown in (0..).step_by(usize::try_from(step(5)).unwrap()) {
         assert!(grown < 200, "it never succeeds: {seen:?}");
         small.limit(Some(small.used().0 + grown), None);
         let restore = kept.restore(&[&kept.day, "--yes"]);
@@ -357,13 +362,8 @@ fn writes_of_a_run_that_fail_are_told_and_cost_no_day() {
         until_idle(&repository);
         for (when, error) in all.into_iter().take(if all_of_them() { all.len() } else { 2 }) {
             let file = if name == "the journal" { next_journal(&repository) } else { file.clone() };
-            let mut strace = Command::new("strace");
-            repository.surround(&mut strace);
-            strace.args(["-f", "-b", "execve", "-o", "/dev/null", "-P"]).arg(&file);
-            strace.args(["--trace=write,pwrite64"]);
-            strace.arg(format!("--inject=write,pwrite64:error={error}:when={when}"));
             let run = repository.daykeep(&Repository::run_arguments());
-            let run = strace.arg(run.get_program()).args(run.get_args()).output().unwrap();
+            let run = inject_at(&file, ["write,pwrite64", error, when], &repository, &run);
             let what = format!("write {when} of {name}");
             released(&repository, &what);
             repository.assert_days_are_whole();
@@ -379,6 +379,44 @@ fn writes_of_a_run_that_fail_are_told_and_cost_no_day() {
     }
     repository.look_again();
     assert!(failed.len() >= 6, "only these failed: {failed:?}");
+}
+
+#[test]
+fn a_file_that_the_disk_does_not_give_any_more_fails_a_run_and_is_damage_in_a_day() {
+    let repository = Repository::new(&IDLE, "");
+    let first = repository.run();
+    let source = repository.fossology.sysconf().join("fossology.conf");
+    fs::write(&source, "[FOSSOLOGY]\ndepth=5\n").unwrap();
+    let unread = ["read,pread64,copy_file_range,sendfile", "EIO", "1+"];
+    let run = inject_at(&source, unread, &repository, &repository.daykeep(&Repository::run_arguments()));
+    assert_eq!(run.status.code(), Some(1), "{}", repository.told(&run));
+    assert_told(&run, "EIO", "a source", &repository);
+    assert!(errors(&run).join(" ").contains(&source.display().to_string()), "{}", repository.told(&run));
+    released(&repository, "a source that cannot be read");
+    assert_eq!(repository.assert_days_are_whole(), std::slice::from_ref(&first));
+
+    let kept = repository.days_dir().join(&first).join("trees/configuration/fossology.conf");
+    let verify = repository.daykeep(&["verify", NAME, &first]);
+    let damaged = inject_at(&kept, unread, &repository, &verify);
+    assert_eq!(damaged.status.code(), Some(12), "{}", repository.told(&damaged));
+    let text = said(&damaged);
+    assert!(text.contains("trees/configuration/fossology.conf") && text.contains("(os error 5)"), "{text}");
+    repository.run();
+    repository.look_again();
+}
+
+/// A program whose calls fail that are about one file.
+fn inject_at(
+    file: &Path,
+    [calls, error, when]: [&str; 3],
+    repository: &Repository,
+    command: &Command,
+) -> Output {
+    let mut strace = Command::new("strace");
+    repository.surround(&mut strace);
+    strace.args(["-f", "-b", "execve", "-o", "/dev/null", "-P"]).arg(file);
+    strace.arg(format!("--trace={calls}")).arg(format!("--inject={calls}:error={error}:when={when}"));
+    strace.arg(command.get_program()).args(command.get_args()).output().unwrap()
 }
 
 /// The file of the job that is to come.

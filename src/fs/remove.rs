@@ -261,7 +261,7 @@ fn unlink(directory: &Open, name: &CStr, flags: AtFlags) -> Result<(), Errno> {
     let unlinked = loop {
         match rustix::fs::unlinkat(&directory.fd, name, flags) {
             // On a full btrfs there may be no room to write down that a name is gone, until it is flushed what went before.
-            Err(Errno::NOSPC) if flushes < FLUSHES => {
+            Err(Errno::NOSPC | Errno::DQUOT) if flushes < FLUSHES => {
                 flushes += 1;
                 rustix::fs::syncfs(&directory.fd)?;
             }
