@@ -60,9 +60,12 @@ pub fn invalid(error: &config::Error) -> Failure {
     Failure::new(Kind::Usage, error.to_string()).shown_as(error.render(true))
 }
 
-/// Runs what waits, on this thread.
+/// Threads that speak with servers: as many as the daemon has.
+const WORKERS: usize = 2;
+
+/// Runs what waits.
 pub fn wait_for<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::new(Kind::Failed, format!("cannot start the runtime: {error}")))?;
     runtime.block_on(work)

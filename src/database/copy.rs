@@ -59,7 +59,7 @@ pub struct RowSum {
 impl RowSum {
     /// More text.
     pub fn add(&mut self, mut text: &[u8]) {
-        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', text) {
             let row = &text[..end];
             let digest = match self.partial.take() {
                 None => xxh3_128(row),
@@ -98,18 +98,16 @@ pub async fn copy(client: &Client, task: &Task, bench: &Bench, find: &Finder) ->
     let mut stream = Box::pin(client.copy_out(task.sql.as_str()).await.map_err(failed)?);
     let expected = task.near.as_ref().map_or(0, |near| usize::try_from(near.bytes).unwrap_or(0) + 4096);
     let mut text: Vec<u8> = Vec::with_capacity(expected.min(CAP));
-    let mut sum = RowSum::default();
+    // Every row is a piece. All sessions are read by one thread: what can be done elsewhere is.
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(failed)?;
-        sum.add(&piece);
         bench.progress.add(piece.len() as u64);
         text.extend_from_slice(&piece);
         if text.len() > CAP {
-            return copy_long(client, task, bench, find, stream, text, sum).await;
+            return copy_long(client, task, bench, find, stream, text).await;
         }
     }
-    let rows = sum.finish();
-    store(client, task, bench, find, text, rows).await
+    store(client, task, bench, find, text).await
 }
 
 async fn store(
@@ -118,7 +116,6 @@ async fn store(
     bench: &Bench,
     find: &Finder,
     text: Vec<u8>,
-    rows: Rows,
 ) -> Result<Segment, Error> {
     // The text, its base and what comes of it; more than there is means alone.
     let kib = (3 * text.len() / 1024 + 1).min(ENCODING_KIB);
@@ -127,6 +124,9 @@ async fn store(
     let stored = tokio::task::spawn_blocking(move || {
         // Held to the end: the memory is in use until then. The semaphore is never closed.
         let _permit = permit;
+        let mut sum = RowSum::default();
+        sum.add(&text);
+        let rows = sum.finish();
         let blake3 = blake3::hash(&text).to_hex().to_string();
         let base = shelf.store(&blake3, &text, find(&blake3).as_ref(), near.as_ref())?;
         Ok(Segment { pages, blake3, bytes: text.len() as u64, rows, base })
@@ -141,13 +141,19 @@ async fn copy_long(
     find: &Finder,
     mut stream: std::pin::Pin<Box<tokio_postgres::CopyOutStream>>,
     begun: Vec<u8>,
-    mut sum: RowSum,
 ) -> Result<Segment, Error> {
     let failed = |error: tokio_postgres::Error| copy_failed(client, &task.table, &error);
     let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(PIECES_WAITING);
     let (shelf, find, number) = (bench.shelf.clone(), find.clone(), task.number);
     let writer = tokio::task::spawn_blocking(move || {
-        shelf.store_stream(number, || pieces.blocking_recv(), |digest| find(digest))
+        let mut sum = RowSum::default();
+        let next = || {
+            let piece = pieces.blocking_recv()?;
+            sum.add(&piece);
+            Some(piece)
+        };
+        let stored = shelf.store_stream(number, next, |digest| find(digest))?;
+        Ok::<_, Error>((stored, sum.finish()))
     });
     let mut piece = begun;
     let mut end = None;
@@ -156,7 +162,6 @@ async fn copy_long(
         while piece.len() < PIECE && end.is_none() {
             match stream.next().await {
                 Some(Ok(bytes)) => {
-                    sum.add(&bytes);
                     bench.progress.add(bytes.len() as u64);
                     piece.extend_from_slice(&bytes);
                 }
@@ -169,8 +174,8 @@ async fn copy_long(
     drop(sender);
     let written = writer.await.map_err(|_| Error::Thread { dbname: client.dbname().to_owned() })?;
     end.transpose()?;
-    let (blake3, bytes, base) = written?;
-    Ok(Segment { pages: task.pages, blake3, bytes, rows: sum.finish(), base })
+    let ((blake3, bytes, base), rows) = written?;
+    Ok(Segment { pages: task.pages, blake3, bytes, rows, base })
 }
 
 /// A session that is gone took the snapshot with it: nothing can be begun again.
