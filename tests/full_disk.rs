@@ -508,6 +508,42 @@ fn calls_of_a_restore_that_fail_are_told_and_it_goes_on_or_back() {
     assert!(failed >= 6, "only {failed} restores failed");
 }
 
+#[test]
+fn calls_of_an_undo_and_a_confirm_that_fail_are_told_and_the_same_command_ends_it() {
+    let Some(kept) = bare_repository().map(Kept::of) else { return };
+    let faults = [
+        Fault { call: "fsync", error: "EIO", options: &[], some: &["4+"] },
+        Fault { call: "renameat2", error: "EIO", options: THREADS, some: &["2"] },
+        Fault { call: "unlinkat", error: "EIO", options: THREADS, some: &["1+"] },
+    ];
+    let mut failed = 0;
+    for fault in &faults {
+        for when in fault.numbers() {
+            let damaged = kept.damage();
+            for end in ["--undo", "--confirm"] {
+                kept.must(&[&kept.day, "--yes"]);
+                let what = format!("{} {} {when} in {end}", fault.call, fault.error);
+                let ended = fault.inject(&kept.repository, &when, &kept.command(&[end]));
+                eprintln!("{what} {:?}: {}", phase(&kept.repository), errors(&ended).join(" | "));
+                if !ended.status.success() {
+                    failed += 1;
+                    assert_told(&ended, fault.error, &what, &kept.repository);
+                }
+                let again = kept.restore(&[end]);
+                assert!(
+                    again.status.success() || said(&again).contains("no restore of"),
+                    "{what}: {}",
+                    kept.repository.told(&again)
+                );
+                released(&kept.repository, &what);
+                kept.now().assert_is(if end == "--undo" { &damaged } else { &kept.then }, &what);
+                kept.assert_nothing_left();
+            }
+        }
+    }
+    assert!(failed >= 3, "only {failed} failed");
+}
+
 impl Fault {
     fn numbers(&self) -> Vec<String> {
         if all_of_them() {
