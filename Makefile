@@ -1,7 +1,7 @@
 # make demo   the main job end to end, with a PostgreSQL server and a scheduler of its own
 # make test   all tests
 # make deny   licences, banned crates and sources of all dependencies (deny.toml)
-# make faults power cuts at 200 points of ext4 and 50 of XFS and btrfs, and every system call failed, instead of the few of make test (an hour)
+# make faults power cuts at 200 points of ext4 and 50 of XFS and btrfs, and every system call failed, instead of the few of make test (three hours)
 # make fuzz   every fuzz target for FUZZ_SECONDS (600) each; TARGETS="http records" only those
 # make bench  daykeep against rsync, pg_dumpall and the rest, as ratios of one run
 # make install DESTDIR=... PREFIX=/usr
