@@ -254,7 +254,7 @@ pub fn ask_with(socket: &Path, method: &str, path: &str, body: &str) -> std::io:
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, so: impl Fn() -> bool) {
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < SOON, "never: {what}");
