@@ -198,6 +198,10 @@ fn an_early_start_is_noticed(subject: &dyn Subject) {
 pub fn kill_guards(subject: &dyn Subject) {
     for pid in subject.place().guards() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).expect("the guard runs");
+        // It has no command line any more a moment before it is dead.
+        wait_until("the guard is dead", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']))
+        });
     }
-    wait_until("the guard is dead", || subject.place().guards().is_empty());
 }
