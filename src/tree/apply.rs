@@ -152,8 +152,11 @@ impl Round<'_> {
 
     fn directory(&mut self, path: &[u8], whole: bool) -> Result<Step, Error> {
         if !whole {
-            let source = self.site.source.beneath(path)?;
-            self.overlay.put(directory_record(self.site, &source, path)?.0);
+            match self.site.source.beneath(path) {
+                Ok(source) => self.overlay.put(directory_record(self.site, &source, path)?.0),
+                // It went since it was looked at.
+                Err(error) => self.unsettled(path, error.into())?,
+            }
             return Ok(Step::Done);
         }
         self.overlay.replace(path, Now::Gone);
@@ -168,8 +171,18 @@ impl Round<'_> {
         Ok(Step::Whole(path.to_vec()))
     }
 
+    /// What is gone while the repository runs is looked at again.
+    fn unsettled(&mut self, path: &[u8], error: Error) -> Result<(), Error> {
+        if self.stage == Stage::Held || !error.is_gone() {
+            return Err(error);
+        }
+        mark(&mut self.applied.again, path, Dirt::Below);
+        Ok(())
+    }
+
     fn files(&mut self, files: &Dirty) -> Result<(), Error> {
         let (site, stage) = (self.site, self.stage);
+        let mut gone = Vec::new();
         let work = |batch: Batch| -> Result<Results, Error> {
             let bring = |name: Vec<u8>| {
                 let outcome = bring(site, &batch.place, &name, None, stage)?;
@@ -177,7 +190,8 @@ impl Round<'_> {
             };
             batch.names.into_iter().map(bring).collect()
         };
-        pool::run(site.crew(), work, &mut |results| self.take(results), |pool| {
+        let mut sink = |results| self.take(results);
+        pool::run(site.crew(), work, &mut sink, |pool| {
             let mut batch: Option<Batch> = None;
             for path in files.keys().map(|key| path_of_key(key)) {
                 let (parent, name) = split_last(&path);
@@ -187,12 +201,19 @@ impl Round<'_> {
                 }
                 let batch = match &mut batch {
                     Some(batch) => batch,
-                    None => batch.insert(Batch { place: Arc::new(site.place(parent)?), names: Vec::new() }),
+                    None => match site.place(parent) {
+                        Ok(place) => batch.insert(Batch { place: Arc::new(place), names: Vec::new() }),
+                        Err(error) => {
+                            gone.push((path, error));
+                            continue;
+                        }
+                    },
                 };
                 batch.names.push(name.to_vec());
             }
             batch.map_or(Ok(()), |batch| pool.give(batch))
-        })
+        })?;
+        gone.into_iter().try_for_each(|(path, error)| self.unsettled(&path, error))
     }
 
     fn take(&mut self, results: Results) -> Result<(), Error> {
