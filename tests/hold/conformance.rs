@@ -198,10 +198,11 @@ fn an_early_start_is_noticed(subject: &dyn Subject) {
 pub fn kill_guards(subject: &dyn Subject) {
     for pid in subject.place().guards() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).expect("the guard runs");
-        // It has no command line any more a moment before it is dead.
+        // It has no command line any more a moment before it is dead, and can be waited for only when its last thread has ended.
         wait_until("the guard is dead", || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']))
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X'])) && threads < 2
         });
     }
 }
