@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::adapter::{Adapter, Before, Proof, adapter_of};
+use super::lock::Lock;
 use super::ours::{LOCK_PATIENCE, Ours, later, token};
 use super::plan::ReleasePlan;
-use super::record::{HoldRecord, Lock, Phase, path_of};
+use super::record::{HoldRecord, Phase, path_of};
 use super::{Error, Purpose, Request};
 use crate::clock::Clock;
 use crate::config::OnBusy;

@@ -16,7 +16,8 @@ use tokio::net::unix::pipe;
 
 use super::Error;
 use super::leftover::{perform, release_for};
-use super::record::{HoldRecord, Lock};
+use super::lock::Lock;
+use super::record::HoldRecord;
 use crate::clock::{Clock as _, SystemClock};
 use crate::process::{self, Companion, Program};
 

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 
 use super::Error;
 use super::guard::start_detached;
+use super::lock::Lock;
 use super::plan::Attempt;
-use super::record::{HoldRecord, Lock, Phase, path_of, paths_in};
+use super::record::{HoldRecord, Phase, path_of, paths_in};
 use crate::event::Context;
 use crate::fs;
 

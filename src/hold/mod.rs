@@ -57,6 +57,7 @@ mod guard;
 mod http;
 mod leftover;
 mod live;
+mod lock;
 mod nothing;
 mod ours;
 mod plan;
