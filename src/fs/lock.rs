@@ -81,7 +81,11 @@ fn open_lock(path: &Path) -> Result<File, Error> {
     options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path).on("open", path)
 }
 
-fn names(path: &Path, file: &File) -> Result<bool, Error> {
+/// Whether a name still leads to an open file: it was neither removed nor given to another one.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn names(path: &Path, file: &File) -> Result<bool, Error> {
     let locked = file.metadata().on("look at", path)?;
     match std::fs::symlink_metadata(path) {
         Ok(named) => Ok((named.dev(), named.ino()) == (locked.dev(), locked.ino())),

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use inode::Inode;
 pub use link::{give_to, hard_link, link_target, look_at, rename_new, set_mode, symlink_at_once};
-pub use lock::{lock, lock_file, try_lock, try_lock_shared, wait_for_lock};
+pub use lock::{lock, lock_file, names, try_lock, try_lock_shared, wait_for_lock};
 pub use remove::{Going, remove_tree};
 pub use volume::{Abilities, Volume, may_write, sync_volume, try_abilities, volume};
 
@@ -192,13 +192,19 @@ fn write_flushed(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     file.sync_all().on("flush", path)
 }
 
-/// Opens for appending, creating it (mode 0600); a new name is flushed to its directory.
+/// Opens for reading and appending, creating it (mode 0600); a new name is flushed to its directory.
 ///
 /// # Errors
 /// It cannot be opened or its directory cannot be flushed.
 pub fn open_append(path: &Path) -> Result<fs::File, Error> {
     let is_new = !exists(path)?;
-    let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).on("open", path)?;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .on("open", path)?;
     if is_new {
         sync_dir(parent_of(path))?;
     }

@@ -93,6 +93,14 @@ pub enum Error {
         /// Since when.
         since: Timestamp,
     },
+    /// The directory of the record was replaced, and another run holds the repository from the new one.
+    #[error("job {run} holds {repository} now, and is waited for")]
+    HeldAnew {
+        /// The repository.
+        repository: String,
+        /// The other job.
+        run: u64,
+    },
     /// A restore that is half way keeps it held.
     #[error("{repository} stays held since {since}: {reason}")]
     Kept {

@@ -277,7 +277,7 @@ impl Held {
             },
         };
         self.evidence.proofs.extend(proofs);
-        self.note_idle(request).await
+        self.note_idle().await
     }
 
     async fn kill(&mut self, request: &Request<'_>, what: &[String]) -> Result<Vec<String>, Error> {
@@ -326,11 +326,11 @@ impl Held {
     }
 
     /// Step 6: the record says that the repository is idle, and the guard counts `hold.max` from now.
-    async fn note_idle(&mut self, request: &Request<'_>) -> Result<(), Error> {
+    async fn note_idle(&mut self) -> Result<(), Error> {
         self.idle_since = self.context.clock.monotonic();
         self.evidence.idle_at = self.context.clock.now();
         let Some(ours) = &mut self.ours else { return Ok(()) };
-        if !ours.note_idle(self.evidence.idle_at, request).await? {
+        if !ours.note_idle(self.evidence.idle_at).await? {
             let sentence = "the guard of the hold is gone: if this run is killed now, only `daykeep release` or the next start \
                             releases the repository";
             self.context.observer.warn(sentence);

@@ -154,16 +154,20 @@ async fn release_one(path: &Path, force: bool, context: &Context) -> Result<Opti
 }
 
 /// Releases in the place of the run, with the lock held. A run that lives finds out.
-pub(super) async fn release_for(
+async fn release_for(path: &Path, record: &mut HoldRecord, by: &str, now: Timestamp) -> Result<(), Error> {
+    let in_use = record.is_in_use()?;
+    perform(Some(path), record, now).await?;
+    settle(path, record, in_use.then_some((by, now)))
+}
+
+/// Settles what has been released: the record goes, or tells a run that lives by whom and when it was released.
+pub(super) fn settle(
     path: &Path,
     record: &mut HoldRecord,
-    by: &str,
-    now: Timestamp,
+    told: Option<(&str, Timestamp)>,
 ) -> Result<(), Error> {
-    let in_use = record.is_in_use()?;
-    perform_release(path, record, now).await?;
-    if in_use {
-        record.phase = Phase::Released { by: by.to_owned(), at: now };
+    if let Some((by, at)) = told {
+        record.phase = Phase::Released { by: by.to_owned(), at };
         if record.write(path).is_ok() {
             return Ok(());
         }
@@ -172,13 +176,14 @@ pub(super) async fn release_for(
     Ok(fs::remove_file_durable(path)?)
 }
 
-/// Releases, with the lock held, and takes the record away.
-pub(super) async fn perform(path: &Path, record: &mut HoldRecord, now: Timestamp) -> Result<(), Error> {
-    perform_release(path, record, now).await?;
-    Ok(fs::remove_file_durable(path)?)
-}
-
-async fn perform_release(path: &Path, record: &mut HoldRecord, now: Timestamp) -> Result<(), Error> {
+/// Performs the release of a record, with the lock held, and notes in it how far it is; without a path in memory alone.
+pub(super) async fn perform(
+    path: Option<&Path>,
+    record: &mut HoldRecord,
+    now: Timestamp,
+) -> Result<(), Error> {
+    // A full disk must not keep the repository held: without this the release is only begun once more after a crash.
+    let note = |record: &HoldRecord| drop(path.map(|path| record.write(path)));
     // Nothing is paused before the record says `pausing`.
     if record.phase == Phase::Intent {
         return Ok(());
@@ -191,8 +196,7 @@ async fn perform_release(path: &Path, record: &mut HoldRecord, now: Timestamp) -
     if begun.is_none() {
         record.phase = Phase::Releasing { releasing_since: now };
         record.keep = None;
-        // A full disk must not keep the repository held: without this the release is only begun once more after a crash.
-        let _ = record.write(path);
+        note(record);
     }
     let releasing_for = begun.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
     let attempt = Attempt {
@@ -210,7 +214,7 @@ async fn perform_release(path: &Path, record: &mut HoldRecord, now: Timestamp) -
         if !waits || record.last_error != text {
             record.attempts = record.attempts.saturating_add(u32::from(!waits));
             record.last_error = text;
-            let _ = record.write(path);
+            note(record);
         }
     }
     done

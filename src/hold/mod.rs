@@ -44,7 +44,7 @@
 //! is completed as any other is. Only `daykeep release --force` and `--give-up` end it otherwise.
 //!
 //! A full disk cannot keep the repository held: the writes before the pause fail before there is anything to undo, and the release needs
-//! none to succeed.
+//! none to succeed. Nor can a record that is lost while its hold lasts: the guard knows what was in it (`rescue.rs` has that argument).
 
 mod adapter;
 mod command;
@@ -63,7 +63,9 @@ mod ours;
 mod plan;
 mod probe;
 mod record;
+mod rescue;
 mod systemd;
+mod word;
 
 use std::path::Path;
 

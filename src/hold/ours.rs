@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::guard::{Guard, start_detached};
-use super::leftover::perform;
+use super::leftover::{perform, settle};
 use super::live::Live;
 use super::lock::Lock;
 use super::record::{HoldRecord, Phase};
+use super::word::Word;
 use super::{Error, Request};
 use crate::event::Context;
 use crate::{fs, process};
@@ -52,7 +53,7 @@ impl Ours {
     pub(super) async fn announce_pause(&mut self) -> Result<(), Error> {
         self.record.phase = Phase::Pausing;
         let announced = match self.record.write(&self.path) {
-            Ok(()) => self.guard.tell("pausing").await.map_err(|source| Error::GuardDied { source }),
+            Ok(()) => self.guard.tell(&Word::Pausing).await.map_err(|source| Error::GuardDied { source }),
             Err(error) => Err(error),
         };
         if announced.is_err() {
@@ -62,33 +63,38 @@ impl Ours {
     }
 
     /// Step 6: the record says that the repository is idle. False: there is no guard any more.
-    pub(super) async fn note_idle(
-        &mut self,
-        idle_at: Timestamp,
-        request: &Request<'_>,
-    ) -> Result<bool, Error> {
+    pub(super) async fn note_idle(&mut self, idle_at: Timestamp) -> Result<bool, Error> {
         let _lock = Lock::take(&self.path, LOCK_PATIENCE).await?;
         self.still_ours()?;
         self.record.phase = Phase::Paused { idle_at };
         self.record.deadline = self.record.max.map(|max| later(idle_at, max));
         self.record.write(&self.path)?;
-        Ok(self.guard.tell("idle").await.is_ok() || self.replace_guard(request).await.is_ok())
+        Ok(self.guard.tell(&Word::Idle).await.is_ok() || self.replace_guard().await.is_ok())
     }
 
     /// Another guard, in the place of one that was killed.
-    async fn replace_guard(&mut self, request: &Request<'_>) -> Result<(), Error> {
-        let mut guard = Guard::start(request.guard, &self.path).await?;
-        guard.tell("idle").await.map_err(|source| Error::GuardDied { source })?;
+    async fn replace_guard(&mut self) -> Result<(), Error> {
+        let mut guard = Guard::start(&self.record.guard, &self.path).await?;
+        guard.tell(&Word::Idle).await.map_err(|source| Error::GuardDied { source })?;
         self.guard = guard;
         Ok(())
     }
 
-    /// From now on the hold outlives its run. The guard reads it in the record before it does anything.
+    /// From now on the hold outlives its run. The guard reads it in the record before it does anything, and is told for the case that it
+    /// cannot: after the record, for until this returns nothing has been replaced.
     pub(super) async fn keep(&mut self, reason: &str) -> Result<(), Error> {
         let _lock = Lock::take(&self.path, LOCK_PATIENCE).await?;
         self.still_ours()?;
-        self.record.keep = Some(reason.to_owned());
-        self.record.write(&self.path)
+        let before = self.record.keep.replace(reason.to_owned());
+        if let Err(error) = self.record.write(&self.path) {
+            self.record.keep = before;
+            return Err(error);
+        }
+        if self.guard.tell(&Word::Keep(reason.to_owned())).await.is_err() {
+            // Where there is no guard at all, nobody releases what is kept.
+            let _ = self.replace_guard().await;
+        }
+        Ok(())
     }
 
     /// What the record says now, if it is still this hold's and nobody else has released it.
@@ -113,7 +119,10 @@ impl Ours {
             self.forget_released()?;
             return Err(gone);
         }
-        perform(&self.path, &mut self.record, context.clock.now()).await?;
+        // What was kept is whole again: that is to be known to who has to complete this without the record.
+        let _ = self.guard.tell(&Word::Releasing).await;
+        perform(Some(&self.path), &mut self.record, context.clock.now()).await?;
+        settle(&self.path, &mut self.record, None)?;
         self.over = true;
         Ok(())
     }

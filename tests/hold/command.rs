@@ -7,14 +7,14 @@ use crate::conformance::{Subject, every_promise};
 use crate::driver::{Place, quoted, wait_until};
 
 /// An application that is a file: it runs while the file is there.
-struct App {
+pub struct App {
     place: Place,
 }
 
 const GENERAL: &str = "max = \"30s\"\ndrain = \"10s\"";
 
 impl App {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let place = Place::new();
         let app = Self { place };
         fs::write(app.place.path("running"), "").unwrap();
@@ -28,11 +28,11 @@ impl App {
     }
 
     /// A script that runs in the place's directory.
-    fn script(&self, name: &str, text: &str) {
+    pub fn script(&self, name: &str, text: &str) {
         self.place.script(name, &format!("cd \"$(dirname \"$0\")\" || exit 99\n{text}"));
     }
 
-    fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         let log = fs::read_to_string(self.place.path("log")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
     }

@@ -30,13 +30,14 @@ pub type Check = (&'static str, fn(&dyn Subject));
 
 /// All that is promised of an adapter that pauses.
 pub fn every_promise(subject: &dyn Subject) {
-    let checks: [Check; 11] = [
+    let checks: [Check; 12] = [
         ("holds and releases", holds_and_releases),
         ("what was stopped stays stopped", what_was_stopped_stays_stopped),
         ("a killed run is released", a_killed_run_is_released),
         ("a dropped hold is released", a_dropped_hold_is_released),
         ("a panic releases", a_panic_releases),
         ("a record is enough", the_record_is_enough),
+        ("a guard needs no record", a_guard_needs_no_record),
         ("only one releases", only_one_releases),
         ("a hold in use is left alone", a_hold_in_use_is_left_alone),
         ("hold.max releases", hold_max_releases),
@@ -125,6 +126,13 @@ fn the_record_is_enough(subject: &dyn Subject) {
     assert_eq!(found[0]["run"], 7);
     assert!(subject.runs());
     assert!(subject.place().leftovers(false).is_empty(), "there is nothing left to do");
+}
+
+fn a_guard_needs_no_record(subject: &dyn Subject) {
+    let mut run = subject.place().held();
+    std::fs::remove_dir_all(subject.place().state_dir()).unwrap();
+    run.kill();
+    wait_until("it is released from memory", || subject.runs());
 }
 
 fn only_one_releases(subject: &dyn Subject) {

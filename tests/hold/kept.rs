@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::conformance::{Check, Subject, kill_guards};
 use crate::driver::{Run, wait_until};
 
-pub const CHECKS: [Check; 8] = [
+pub const CHECKS: [Check; 9] = [
     ("a killed restore that is not kept is released", not_kept_it_is_released),
     ("a kept hold outlives its run", it_outlives_its_run),
     ("a kept hold outlives its run and its guard", it_outlives_its_guard),
+    ("a kept hold outlives its record", it_outlives_its_record),
     ("what was started meanwhile is paused again", what_was_started_is_paused_again),
     ("what a restore found stopped stays stopped, unless it is asked for", what_was_stopped),
     ("after a release by force a resume pauses anew", after_force),
@@ -99,6 +100,15 @@ fn it_outlives_its_guard(subject: &dyn Subject) {
     if let (Some(before), Some(after)) = (before, subject.releases()) {
         assert_eq!(after, before + 1);
     }
+}
+
+fn it_outlives_its_record(subject: &dyn Subject) {
+    let mut run = kept(subject);
+    std::fs::remove_dir_all(subject.place().state_dir()).unwrap();
+    run.kill();
+    wait_until("the guard has gone", || subject.place().guards().is_empty());
+    assert!(!subject.runs(), "nobody knows what the restore has replaced");
+    subject.operator_starts();
 }
 
 fn what_was_started_is_paused_again(subject: &dyn Subject) {

@@ -12,6 +12,7 @@ mod driver;
 mod fossology;
 mod http;
 mod kept;
+mod lost;
 mod nothing;
 mod systemd;
 
