@@ -57,16 +57,36 @@ impl Guard {
     }
 
     /// The hold is over.
-    pub(super) async fn dismiss(&mut self) {
+    pub(super) async fn dismiss(mut self) {
         // One that is gone already need not be told.
         let _ = self.tell(&Word::Over).await;
         self.0.dismiss(DISMISS_LIMIT).await;
     }
 
-    /// Whether it still runs.
-    pub(super) fn is_running(&mut self) -> bool {
-        self.0.is_running()
+    /// The run is done with the hold and leaves its release to the guard. One that is killed before it is through gets a successor: in a
+    /// daemon that lives on, nobody else would come before the next run.
+    pub(super) fn leave(mut self, record: &HoldRecord, path: &Path) {
+        // Where no runtime is left nothing can be started or waited for, and to try would panic.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !self.0.is_running() {
+            // Without one, the next start or `daykeep release` does it: the record is there.
+            let _ = start_detached(record, path);
+            return;
+        }
+        // It may be dying at this moment.
+        let (record, path) = (record.clone(), path.to_owned());
+        runtime.spawn(async move {
+            if !self.0.has_succeeded().await && is_left(&record, &path) {
+                let _ = start_detached(&record, &path);
+            }
+        });
     }
+}
+
+/// Whether nobody has released a hold or begun another one since.
+fn is_left(record: &HoldRecord, path: &Path) -> bool {
+    let left = HoldRecord::read(path).ok().flatten();
+    left.is_some_and(|left| left.token == record.token && left.is_pending())
 }
 
 /// Starts a guard for a hold whose run has ended: it releases at once, and goes on trying.

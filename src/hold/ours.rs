@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::guard::{Guard, start_detached};
+use super::guard::Guard;
 use super::leftover::{perform, settle};
 use super::live::Live;
 use super::lock::Lock;
@@ -20,7 +20,8 @@ pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A record on the disk and the guard that waits beside it. Dropping it leaves the release to the guard.
 pub(super) struct Ours {
-    guard: Guard,
+    /// None: it is done with.
+    guard: Option<Guard>,
     pub(super) record: HoldRecord,
     pub(super) path: PathBuf,
     _live: Live,
@@ -38,7 +39,7 @@ impl Ours {
         let live = Live::new(&record.token);
         record.write(&path)?;
         match Guard::start(request.guard, &path).await {
-            Ok(guard) => Ok(Self { guard, record, path, _live: live, over: false }),
+            Ok(guard) => Ok(Self { guard: Some(guard), record, path, _live: live, over: false }),
             Err(error) => {
                 // One that was taken over is still paused.
                 if record.keep.is_none() {
@@ -53,7 +54,7 @@ impl Ours {
     pub(super) async fn announce_pause(&mut self) -> Result<(), Error> {
         self.record.phase = Phase::Pausing;
         let announced = match self.record.write(&self.path) {
-            Ok(()) => self.guard.tell(&Word::Pausing).await.map_err(|source| Error::GuardDied { source }),
+            Ok(()) => self.tell(&Word::Pausing).await,
             Err(error) => Err(error),
         };
         if announced.is_err() {
@@ -69,15 +70,22 @@ impl Ours {
         self.record.phase = Phase::Paused { idle_at };
         self.record.deadline = self.record.max.map(|max| later(idle_at, max));
         self.record.write(&self.path)?;
-        Ok(self.guard.tell(&Word::Idle).await.is_ok() || self.replace_guard().await.is_ok())
+        Ok(self.tell(&Word::Idle).await.is_ok() || self.replace_guard().await.is_ok())
     }
 
     /// Another guard, in the place of one that was killed.
     async fn replace_guard(&mut self) -> Result<(), Error> {
         let mut guard = Guard::start(&self.record.guard, &self.path).await?;
         guard.tell(&Word::Idle).await.map_err(|source| Error::GuardDied { source })?;
-        self.guard = guard;
+        self.guard = Some(guard);
         Ok(())
+    }
+
+    async fn tell(&mut self, word: &Word) -> Result<(), Error> {
+        match &mut self.guard {
+            Some(guard) => guard.tell(word).await.map_err(|source| Error::GuardDied { source }),
+            None => Ok(()),
+        }
     }
 
     /// From now on the hold outlives its run. The guard reads it in the record before it does anything, and is told for the case that it
@@ -90,7 +98,7 @@ impl Ours {
             self.record.keep = before;
             return Err(error);
         }
-        if self.guard.tell(&Word::Keep(reason.to_owned())).await.is_err() {
+        if self.tell(&Word::Keep(reason.to_owned())).await.is_err() {
             // Where there is no guard at all, nobody releases what is kept.
             let _ = self.replace_guard().await;
         }
@@ -120,7 +128,7 @@ impl Ours {
             return Err(gone);
         }
         // What was kept is whole again: that is to be known to who has to complete this without the record.
-        let _ = self.guard.tell(&Word::Releasing).await;
+        let _ = self.tell(&Word::Releasing).await;
         perform(Some(&self.path), &mut self.record, context.clock.now()).await?;
         settle(&self.path, &mut self.record, None)?;
         self.over = true;
@@ -129,7 +137,9 @@ impl Ours {
 
     /// The hold is over, and its guard is not needed any more.
     pub(super) async fn dismiss_guard(&mut self) {
-        self.guard.dismiss().await;
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss().await;
+        }
     }
 
     /// A kept hold whose run ends in a process that lives on is free to be taken over by any other.
@@ -153,18 +163,15 @@ impl Ours {
 }
 
 impl Drop for Ours {
-    /// The guard releases now, from the end of its pipe, unless the hold is kept. One that was killed gets a successor: in a daemon that
-    /// lives on, nobody else would come before the next run.
+    /// The guard releases now, from the end of its pipe, unless the hold is kept.
     fn drop(&mut self) {
-        if !self.over && self.record.keep.is_some() {
-            self.leave();
+        if self.over {
+            return;
         }
-        // Where no runtime is left nothing can be started, and to try would panic.
-        let may_start = tokio::runtime::Handle::try_current().is_ok();
-        let is_left = !self.over && self.record.keep.is_none();
-        if is_left && may_start && !self.guard.is_running() {
-            // Without one, the next start or `daykeep release` does it: the record is there.
-            let _ = start_detached(&self.record, &self.path);
+        if self.record.keep.is_some() {
+            self.leave();
+        } else if let Some(guard) = self.guard.take() {
+            guard.leave(&self.record, &self.path);
         }
     }
 }

@@ -140,6 +140,12 @@ impl Companion {
         self.stdin = None;
         tokio::time::timeout(limit, self.child.wait()).await.is_ok()
     }
+
+    /// Closes its pipe and waits until it has ended; whether it was through with what it does.
+    pub async fn has_succeeded(mut self) -> bool {
+        self.stdin = None;
+        self.child.wait().await.is_ok_and(|status| status.success())
+    }
 }
 
 /// Memory behind a file descriptor that cannot grow past [`SAID_KEPT`].

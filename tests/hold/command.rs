@@ -313,6 +313,48 @@ fn a_guard_that_was_killed_gets_a_successor() {
     assert!(app.runs());
 }
 
+/// The process lives on, as a daemon does, and nobody else looks.
+#[test]
+fn a_guard_that_is_killed_after_its_run_has_dropped_the_hold_gets_a_successor() {
+    let app = App::new();
+    app.script(
+        "release",
+        "test -f killed || { touch killed; kill -9 $PPID; exit 1; }; echo release >>log; touch running",
+    );
+    let mut run = app.place.held();
+    run.tell("drop");
+    run.expect("dropped");
+    app.place.wait_for_no_record();
+    assert!(app.runs());
+    assert_eq!(app.log(), ["pause", "release"]);
+}
+
+#[test]
+fn a_guard_that_is_killed_at_the_moment_of_the_drop_gets_a_successor() {
+    let app = App::new();
+    for round in 0..40_u64 {
+        let mut run = app.place.held();
+        let guards = app.place.guards();
+        let [guard] = guards.as_slice() else { panic!("{guards:?}") };
+        let kill = || {
+            // Dead already is as good.
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(*guard), nix::sys::signal::Signal::SIGKILL);
+        };
+        // A moment before it, and ever later after it.
+        if round < 10 {
+            kill();
+        }
+        run.tell("drop");
+        if round >= 10 {
+            std::thread::sleep(Duration::from_micros(200) * u32::try_from(round - 10).unwrap());
+            kill();
+        }
+        wait_until(&format!("it is released in round {round}"), || app.runs() && !app.place.has_record());
+        wait_until("no guard is left", || app.place.guards().is_empty());
+    }
+}
+
 #[test]
 fn guards_do_not_gather() {
     let app = App::new();
