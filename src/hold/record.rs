@@ -164,6 +164,28 @@ mod tests {
     use crate::hold::plan::ReleasePlan;
     use crate::process;
 
+    fn kept(phase: Phase) -> HoldRecord {
+        HoldRecord {
+            format: HoldRecord::format(),
+            repository: "app".to_owned(),
+            run: 1,
+            token: "token".to_owned(),
+            adapter: "command".to_owned(),
+            phase,
+            since: Timestamp::UNIX_EPOCH,
+            holder: process::Identity::own().expect("/proc"),
+            guard: "/usr/bin/daykeep".into(),
+            pausing_limit: Duration::from_secs(1),
+            max: Some(Duration::from_millis(1500)),
+            deadline: Some(Timestamp::UNIX_EPOCH),
+            keep: Some("a restore".to_owned()),
+            left: true,
+            release: ReleasePlan::Nothing,
+            attempts: 2,
+            last_error: Some("no".to_owned()),
+        }
+    }
+
     #[test]
     fn a_record_in_any_phase_is_read_as_it_was_written() {
         let at = Timestamp::UNIX_EPOCH;
@@ -175,30 +197,29 @@ mod tests {
             Phase::Releasing { releasing_since: at },
             Phase::Released { by, at },
         ] {
-            let record = HoldRecord {
-                format: HoldRecord::format(),
-                repository: "app".to_owned(),
-                run: 1,
-                token: "token".to_owned(),
-                adapter: "command".to_owned(),
-                phase,
-                since: at,
-                holder: process::Identity::own().expect("/proc"),
-                guard: "/usr/bin/daykeep".into(),
-                pausing_limit: Duration::from_secs(1),
-                max: Some(Duration::from_millis(1500)),
-                deadline: Some(at),
-                keep: Some("a restore".to_owned()),
-                left: true,
-                release: ReleasePlan::Nothing,
-                attempts: 2,
-                last_error: Some("no".to_owned()),
-            };
+            let record = kept(phase);
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join("hold.json");
             record.write(&path).expect("is written");
             assert_eq!(HoldRecord::read(&path).expect("is read"), Some(record));
         }
+    }
+
+    /// `docs/holds.md`: a scheduler's unit is not started where a line matches `^  .keep.:`.
+    #[test]
+    fn what_is_kept_has_a_line_that_a_shell_can_find() {
+        let mut record = kept(Phase::Pausing);
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("hold.json");
+        let has_line = |record: &HoldRecord| {
+            record.write(&path).expect("is written");
+            let text = crate::fs::read_to_string(&path).expect("is read");
+            text.lines().any(|line| line.starts_with("  \"keep\":"))
+        };
+        assert!(has_line(&record));
+        record.keep = None;
+        record.last_error = Some("\n  \"keep\": ".to_owned());
+        assert!(!has_line(&record));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(super) struct Unit {
     pub(super) triggered_by: Vec<String>,
     /// What systemd stops with it, and does not start with it again.
     pub(super) stopped_with: Vec<String>,
+    /// Its last start was passed over: `Condition...=` or `ExecCondition=` forbade it.
+    pub(super) skipped: bool,
 }
 
 /// How others may hang on a unit so that they are stopped with it (systemd.unit(5)).
@@ -69,6 +71,7 @@ pub(super) async fn show(units: &[String]) -> Result<Vec<Unit>, Error> {
     for name in units {
         let program = Program::new(["systemctl", "show", "--no-pager"])
             .arg("--property=LoadState,ActiveState,FreezerState,ControlGroup,TriggeredBy")
+            .arg("--property=ConditionResult,Result")
             .arg(format!("--property={}", STOPPED_WITH.join(",")))
             .arg("--")
             .arg(name)
@@ -95,6 +98,7 @@ pub(super) fn parse_show(name: &str, text: &str) -> Unit {
         cgroup: field("ControlGroup"),
         triggered_by: words("TriggeredBy"),
         stopped_with: STOPPED_WITH.iter().flat_map(|key| words(key)).collect(),
+        skipped: field("ConditionResult") == "no" || field("Result") == "exec-condition",
     }
 }
 
@@ -311,7 +315,14 @@ impl Release {
             .limit(START_LIMIT)
             .run_service()
             .await
-            .map_err(|source| Error::Command { doing: "cannot release a unit", source })
+            .map_err(|source| Error::Command { doing: "cannot release a unit", source })?;
+        // For systemctl it is a success not to start what a condition forbids to start.
+        let now = if verb == "start" { show(&[unit.to_owned()]).await? } else { Vec::new() };
+        if now.iter().any(|unit| unit.is_stopped() && unit.skipped) {
+            let answer = "it was not started, since a condition of the unit forbids it".to_owned();
+            return Err(Error::Answer { what: format!("systemd, told to start {unit},"), answer });
+        }
+        Ok(())
     }
 
     /// Those of an older hold that has not been released, and these.
@@ -346,5 +357,14 @@ mod tests {
         assert_eq!(unit.cgroup, "/system.slice/a.service");
         assert_eq!(unit.triggered_by, ["a.socket", "b.timer"]);
         assert_eq!(unit.stopped_with, ["multi-user.target", "w@1.service"]);
+        assert!(!unit.skipped);
+    }
+
+    #[test]
+    fn a_start_that_a_condition_forbade_is_seen() {
+        let seen = |text| parse_show("a.service", text).skipped;
+        assert!(seen("ConditionResult=no\nResult=success\n"));
+        assert!(seen("ConditionResult=yes\nResult=exec-condition\n"));
+        assert!(!seen("ConditionResult=yes\nResult=success\n"));
     }
 }

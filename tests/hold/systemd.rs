@@ -16,12 +16,13 @@ show)
     if [ -f "$state" ]; then echo LoadState=loaded; else echo LoadState=not-found; fi
     read -r active freezer <"$state" 2>/dev/null || { active=inactive; freezer=running; }
     echo "ActiveState=$active"; echo "FreezerState=$freezer"; echo "ControlGroup="
+    [ -f "$here/../forbidden" ] && echo Result=exec-condition || echo Result=success
     echo "TriggeredBy=$(cat "$here/../triggers" 2>/dev/null)"
     echo "RequiredBy=multi-user.target"; echo "ConsistsOf=$(cat "$here/../parts-of-$unit" 2>/dev/null)" ;;
 stop) for part in $(cat "$here/../parts-of-$unit" 2>/dev/null); do echo "inactive running" >"$here/$part"; done
     [ -f "$here/../slow" ] && echo "deactivating running" >"$state" || echo "inactive running" >"$state" ;;
 kill) echo "failed running" >"$state" ;;
-start) echo "active running" >"$state" ;;
+start) [ -f "$here/../forbidden" ] || echo "active running" >"$state" ;;
 freeze) echo "active frozen" >"$state" ;;
 thaw) grep -q ^active "$state" || { echo "Unit is not active" >&2; exit 1; }; echo "active running" >"$state" ;;
 esac
@@ -98,6 +99,21 @@ impl Subject for Units {
 #[test]
 fn stopping_does_what_every_adapter_does() {
     every_promise(&Units::new("stop"));
+}
+
+/// For systemctl that is a success.
+#[test]
+fn a_start_that_a_condition_of_the_unit_forbids_is_no_release() {
+    let units = Units::new("stop");
+    let mut run = units.place.held();
+    fs::write(units.place.path("forbidden"), "").unwrap();
+    run.tell("release");
+    let text = run.expect_error("Answer");
+    assert!(text.contains("systemd, told to start worker.service, gave an answer"), "{text}");
+    assert!(text.ends_with("it was not started, since a condition of the unit forbids it"), "{text}");
+    fs::remove_file(units.place.path("forbidden")).unwrap();
+    units.place.wait_for_no_record();
+    assert!(units.runs());
 }
 
 #[test]
