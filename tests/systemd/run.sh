@@ -96,6 +96,8 @@ say "installed by make install"
 cat >"$work/root/etc/systemd/system/app.service" <<'UNIT'
 [Service]
 ExecStart=/bin/sh -c 'while :; do date +%%N >/srv/data/now; sleep 0.05; done'
+[Install]
+WantedBy=multi-user.target
 UNIT
 mkdir -p "$work/srv/data/sub" "$work/srv/vault"
 # A device node to be kept: it may be made by the unit, and opened by nobody in it.
@@ -127,26 +129,30 @@ WatchdogSec=4
 RestartSec=1
 UNIT
 
-# In a subshell, so that this script stays where it was. nspawn's own filter knows no fanotify, which the unit allows.
-(
-    for hierarchy in "${hierarchies[@]}"; do
-        mkdir "$hierarchy/$machine"
-        echo "$BASHPID" >"$hierarchy/$machine/cgroup.procs"
-    done
-    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 exec systemd-nspawn -q -D "$work/root" --bind="$work/srv:/srv" --boot \
-        --register=no --keep-unit --private-network --console=pipe --machine="$machine" \
-        --system-call-filter="fanotify_init fanotify_mark open_by_handle_at" 9>&-
-) </dev/null >"$work/console.log" 2>&1 &
-nspawn=$!
-for _ in $(seq 100); do
-    leader=$(pgrep -P "$nspawn" -x systemd || true)
-    [ -z "$leader" ] || break
-    sleep 0.1
-done
-[ -n "$leader" ] || fail "the container did not start"
 booted() { inside systemctl is-system-running | grep -qE 'running|degraded'; }
-wait_for 60 "the container did not boot" booted
-say "booted"
+boot() {
+    # In a subshell, so that this script stays where it was. nspawn's own filter knows no fanotify, which the unit allows.
+    (
+        for hierarchy in "${hierarchies[@]}"; do
+            mkdir -p "$hierarchy/$machine"
+            echo "$BASHPID" >"$hierarchy/$machine/cgroup.procs"
+        done
+        SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 exec systemd-nspawn -q -D "$work/root" --bind="$work/srv:/srv" --boot \
+            --register=no --keep-unit --private-network --console=pipe --machine="$machine" \
+            --system-call-filter="fanotify_init fanotify_mark open_by_handle_at" 9>&-
+    ) </dev/null >"$work/console.log" 2>&1 &
+    nspawn=$!
+    leader=
+    for _ in $(seq 100); do
+        leader=$(pgrep -P "$nspawn" -x systemd || true)
+        [ -z "$leader" ] || break
+        sleep 0.1
+    done
+    [ -n "$leader" ] || fail "the container did not start"
+    wait_for 60 "the container did not boot" booted
+    say "booted"
+}
+boot
 
 property() { inside systemctl show -P "$1" "${2:-daykeep.service}"; }
 inside systemd-sysusers
@@ -244,6 +250,50 @@ if run_by_daemon >"$work/out" 2>&1; then fail "wrote outside ReadWritePaths"; fi
 grep -q '/srv/elsewhere.*ReadWritePaths' "$work/out" || { cat "$work/out"; fail "the error does not say why"; }
 running || fail "app stays held after a failed run"
 say "a vault that the unit does not name is refused: $(grep -m1 ReadWritePaths "$work/out")"
+
+# The power goes in the switch of a restore, and the scheduler is started at boot: what docs/holds.md advises keeps it down.
+configure /srv/vault "$by_units"
+inside systemctl reload daykeep.service
+mkdir -p "$work/root/etc/systemd/system/app.service.d" "$work/srv/data/many"
+sed -n '/^...ini$/,/^...$/{//!p}' "$top/docs/holds.md" | sed 's/fossology/app/' >"$work/root/etc/systemd/system/app.service.d/daykeep.conf"
+grep -q '^ExecCondition=.*/app/hold.json' "$work/root/etc/systemd/system/app.service.d/daykeep.conf" || fail "the advice is not where it was"
+inside systemctl daemon-reload
+inside systemctl enable -q app.service daykeep.service
+for n in $(seq 5000); do echo "of the day" >"$work/srv/data/many/$n"; done
+run_by_daemon >"$work/out" 2>&1 || { cat "$work/out"; fail "a run beside the drop-in failed"; }
+running || fail "the drop-in keeps app from being started by the release"
+day=$(inside daykeep list app --json | jq -r '.repositories[0].days[0].name')
+for n in $(seq 5000); do echo "newer" >"$work/srv/data/many/$n"; done
+kept() { grep -qs '^  "keep":' "$work/root/var/lib/daykeep/app/hold.json"; }
+inside daykeep restore app "$day" --yes >"$work/out" 2>&1 &
+restore=$!
+until kept; do kill -0 "$restore" 2>/dev/null || { cat "$work/out"; fail "the restore ended before its switch was seen"; }; done
+kill -KILL "$leader"
+wait "$restore" 2>/dev/null || true
+wait "$nspawn" 2>/dev/null || true
+kept || fail "the power did not go in the switch"
+boot
+wait_for 30 "the daemon did not start" restarted
+! running || fail "app was started at boot on half a repository"
+inside systemctl start app.service || fail "a start that is forbidden is a failure"
+! running || fail "app was started by hand on half a repository"
+inside daykeep status app --json | jq -e '.repositories[0].kept_hold.reason' >/dev/null || fail "the status does not tell of the kept hold"
+[ "$(sort -u "$work"/srv/data/many/* | tr '\n' ' ')" = "newer of the day " ] || say "the switch had not begun, or was through"
+inside daykeep restore app "$day" --yes >"$work/out" 2>&1 || { cat "$work/out"; fail "the restore does not go on after the power cut"; }
+running || fail "app was not started at the end of the restore"
+[ "$(sort -u "$work"/srv/data/many/*)" = "of the day" ] || fail "the day is not in its place"
+say "the power went in the switch of a restore: app stayed down at boot, and ran when the restore had gone on"
+
+# And what it warns of: the adapter notices a start that systemd skips.
+inside daykeep restore app --confirm --yes >"$work/out" 2>&1 || { cat "$work/out"; fail "the restore cannot be confirmed"; }
+printf '[Unit]\nConditionPathExists=!/var/lib/daykeep/app/hold.json\n' >"$work/root/etc/systemd/system/app.service.d/daykeep.conf"
+inside systemctl daemon-reload
+if run_by_daemon >"$work/out" 2>&1; then fail "a release that started nothing passed for one"; fi
+grep -q 'a condition of the unit forbids it' "$work/out" || { cat "$work/out"; fail "the error does not tell of the condition"; }
+rm "$work/root/etc/systemd/system/app.service.d/daykeep.conf"
+inside systemctl daemon-reload
+wait_for 30 "the guard does not release when the condition is gone" running
+say "a condition that would forbid daykeep's own start is told, and released as soon as it is gone"
 
 # What stays open is argued in docs/threats.md, line by line: more than that is a mistake.
 inside systemd-analyze security --no-pager --threshold=40 daykeep.service >"$work/out" || { cat "$work/out"; fail "the unit is more open than it was"; }
