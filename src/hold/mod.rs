@@ -49,17 +49,18 @@
 mod adapter;
 mod command;
 mod error;
-mod flow;
 mod fossology;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod guard;
+mod held;
 mod http;
 mod leftover;
 mod live;
 mod lock;
 mod nothing;
 mod ours;
+mod pause;
 mod plan;
 mod probe;
 mod record;
@@ -70,10 +71,11 @@ mod word;
 use std::path::Path;
 
 pub use error::Error;
-pub use flow::{Held, ReleasedHold, pause, resume};
 pub use fossology::announce_jobs;
 pub use guard::guard;
+pub use held::{Held, ReleasedHold};
 pub use leftover::{Leftover, Outcome, give_up, pending, release_leftovers};
+pub use pause::{pause, resume};
 pub use plan::ReleasePlan;
 pub use probe::{Finding, probe};
 pub use record::{HoldRecord, Phase};
