@@ -5,6 +5,7 @@
 //! failed; only then is anything scheduled. What a signal asks for comes into the same loop as time itself.
 
 mod backend;
+mod conflict;
 mod job;
 mod leftover;
 mod log;
@@ -12,10 +13,12 @@ mod metrics;
 mod notify;
 mod others;
 pub mod plan;
+mod reload;
 mod routine;
 mod scheduler;
 mod shelf;
 mod signals;
+mod stamp;
 mod state;
 mod timer;
 mod watch;

@@ -17,12 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::order::{self, Order};
 use crate::api::server::Refusal;
-use crate::api::wire::{self, JobState};
+use crate::api::wire::JobState;
 use crate::config::{self, Config};
+use crate::daemon::conflict::already_running;
 use crate::daemon::job::{Ended, Task, carry_out};
 use crate::daemon::plan::{Plan, StartedBy, Step};
+use crate::daemon::reload::{brief, warn_of_what_stays};
 use crate::daemon::routine::{Routine, SCHEDULED, schedule_of};
 use crate::daemon::signals::{Asked, Signals};
+use crate::daemon::stamp::{first_stamp, words};
 use crate::daemon::state::{Start, State};
 use crate::daemon::timer::{Fired, Timer};
 use crate::daemon::work::Work;
@@ -239,7 +242,7 @@ impl Scheduler {
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping"))
         } else if !self.state.config().repositories.contains_key(&repository) {
             Err(Refusal::no_such_repository(&repository))
-        } else if let Some(refusal) = self.already_running(&routine) {
+        } else if let Some(refusal) = already_running(&self.state, &routine, self.in_the_way_of(&routine)) {
             Err(refusal)
         } else {
             let (asker, number) = oneshot::channel();
@@ -249,36 +252,6 @@ impl Scheduler {
         };
         // Whoever asked went away: the job goes on.
         let _ = reply.send(answer);
-    }
-
-    /// Why it cannot begin now: a job of ours that excludes it, or one that another process does.
-    fn already_running(&self, routine: &Routine) -> Option<Refusal> {
-        let ours = self.state.running_jobs();
-        let jobs = self.state.jobs();
-        let in_the_way = |job: &&wire::Job| {
-            let kind = JobKind::of_word(&job.kind);
-            job.state == JobState::Running
-                && kind.is_some_and(|kind| Routine::new(&job.repository, kind).excludes(routine))
-        };
-        let job = jobs.iter().find(in_the_way);
-        let repository = &routine.repository;
-        let (message, hint) = match job {
-            Some(job) if ours.contains(&job.id) => (
-                format!("job {} of {repository} is going on", job.id),
-                format!("GET /v1/jobs/{} shows how far it is", job.id),
-            ),
-            Some(job) => (
-                format!("job {} of {repository} is going on in another process", job.id),
-                format!("wait for its end, or interrupt `daykeep {}` where it was started", verb(&job.kind)),
-            ),
-            // It has no number yet.
-            None => {
-                let running = self.in_the_way_of(routine)?;
-                let message = format!("a {} of {repository} is going on", running.kind.word());
-                (message, "GET /v1/status shows it".to_owned())
-            }
-        };
-        Some(Refusal::new(StatusCode::CONFLICT, "already_running", message).hint(hint))
     }
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
@@ -414,25 +387,6 @@ impl Scheduler {
     }
 }
 
-/// The pattern and zone of a schedule as they are stamped.
-fn words(schedule: &config::Schedule) -> String {
-    format!("{} {}", schedule.cron, schedule.timezone)
-}
-
-/// Up to where a schedule was handled. One that was not seen before is handled up to now.
-fn first_stamp(config: &Config, routine: &Routine, schedule: &config::Schedule, now: Timestamp) -> Timestamp {
-    let Routine { repository: name, kind } = routine;
-    match journal::last_due(&config.state_dir, name, *kind, &words(schedule)) {
-        Ok(Some(handled)) => return handled,
-        Ok(None) => {}
-        Err(error) => tracing::warn!("{}: missed runs cannot be known: {error}", routine.name()),
-    }
-    if let Err(error) = journal::set_last_due(&config.state_dir, name, *kind, &words(schedule), now) {
-        tracing::warn!("{}: a run missed from now on will not be known: {error}", routine.name());
-    }
-    now
-}
-
 /// What a schedule asks for.
 fn by_schedule(kind: JobKind) -> Option<Order> {
     match kind {
@@ -440,37 +394,6 @@ fn by_schedule(kind: JobKind) -> Option<Order> {
         JobKind::Verify => Some(Order::Verify(order::Verify::default())),
         JobKind::Drill => Some(Order::Drill(order::Drill::default())),
         JobKind::Prune | JobKind::Restore | JobKind::Settle => None,
-    }
-}
-
-/// The command that does such jobs.
-fn verb(kind: &str) -> &str {
-    match kind {
-        "backup" => "run",
-        "settle" => "restore",
-        kind => kind,
-    }
-}
-
-fn warn_of_what_stays(before: &Config, config: &Config) {
-    if before.daemon.socket != config.daemon.socket {
-        tracing::warn!("the socket stays at {} until the next start", before.daemon.socket.display());
-    }
-    if before.state_dir != config.state_dir {
-        tracing::warn!("the records stay in {} until the next start", before.state_dir.display());
-    }
-}
-
-/// The first thing that is wrong, and how many more there are.
-fn brief(error: &config::Error) -> String {
-    let problems = error.problems();
-    let Some(first) = problems.first() else {
-        return error.to_string();
-    };
-    let place = if first.line > 0 { format!("line {}: ", first.line) } else { String::new() };
-    match problems.len() {
-        1 => format!("{place}{}", first.message),
-        count => format!("{place}{} (and {} more)", first.message, count - 1),
     }
 }
 
