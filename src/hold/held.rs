@@ -93,7 +93,7 @@ impl Held {
         }
     }
 
-    /// From now on the repository stays held even if this run ends, however it ends, until a run takes it over ([`resume`]) and releases
+    /// From now on the repository stays held even if this run ends, however it ends, until a run takes it over ([`resume`](super::resume)) and releases
     /// it, or a person does it by force. `reason` says what waits, and by which commands it is ended. It is on the disk when this returns.
     ///
     /// # Errors
