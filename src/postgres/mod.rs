@@ -1,27 +1,31 @@
 //! The way to a PostgreSQL server: the same server, for the same parameters, as libpq's programs reach.
 //!
-//! `resolve` looks where libpq looks (explicit parameters, service file, PG* environment, defaults), `passfile` reads
+//! `resolve` and `lookup` look where libpq looks (explicit parameters, service file, PG* environment, defaults), `passfile` reads
 //! `.pgpass`, `tls` does what `sslmode` asks for, `client` holds the connection, `programs` finds pg_dump and its kin,
 //! and [`libpq_env`] hands those programs the parameters that were found. A password never stands in an argument list,
 //! an error or a log.
 
 mod client;
+mod lookup;
 mod passfile;
 mod programs;
 mod quote;
 mod resolve;
 mod scratch;
 mod service;
+mod sslmode;
 mod tls;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use client::{Canceller, Client, cause_of};
+pub use lookup::Environment;
 pub use programs::{Programs, Version, find_programs, find_server_programs};
 pub use quote::{ascii_identifier, identifier, literal, one_line_identifier, qualified};
-pub use resolve::{Environment, Resolved, SslMode};
+pub use resolve::Resolved;
 pub use scratch::{Cluster, Empty, Scratch, ScratchDir, ScratchError};
+pub use sslmode::SslMode;
 
 use crate::config;
 

@@ -1,7 +1,6 @@
 //! Which server, as whom: libpq's order of explicit parameters, service file, environment, defaults
 //! (`conninfo_add_defaults` in libpq's fe-connect.c).
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,87 +10,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::config;
 use crate::fs;
 
+use super::Error;
+use super::lookup::{Environment, Lookup, wrong};
 use super::passfile::{self, Found, Wanted};
-use super::{Error, service};
+use super::sslmode::SslMode;
 
 /// Where libpq's own default socket is on most systems, and where it is in a build from source.
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-/// Where the service file of the whole machine is when PGSYSCONFDIR says nothing (Debian's packages).
-const SYSCONFDIR: &str = "/etc/postgresql-common";
 /// libpq waits for ever by default; a daemon must not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What surrounds the program, as far as libpq looks at it.
-#[derive(Debug, Clone, Default)]
-pub struct Environment {
-    /// The variables.
-    pub variables: BTreeMap<String, String>,
-    /// The home directory.
-    pub home: Option<PathBuf>,
-    /// The name of the user.
-    pub user: Option<String>,
-}
-
-impl Environment {
-    /// What surrounds this process.
-    #[must_use]
-    pub fn of_process() -> Self {
-        let variables: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with("PG") || name == "HOME" || name == "CREDENTIALS_DIRECTORY")
-            .collect();
-        let account = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).ok().flatten();
-        let home = variables
-            .get("HOME")
-            .filter(|home| !home.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| account.as_ref().map(|account| account.dir.clone()));
-        Self { variables, home, user: account.map(|account| account.name) }
-    }
-
-    fn variable(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
-    }
-}
-
-/// What `sslmode` asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SslMode {
-    /// No TLS.
-    Disable,
-    /// TLS if the server has it; nothing is checked.
-    Prefer,
-    /// TLS; the certificate is checked only when there is a root certificate file, as in libpq.
-    Require,
-    /// TLS, with a certificate of a known CA.
-    VerifyCa,
-    /// TLS, with a certificate of a known CA for this host.
-    VerifyFull,
-}
-
-impl SslMode {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "disable" => Some(Self::Disable),
-            // `allow` tries without TLS first; what comes of it is TLS or not, unchecked, as with `prefer`.
-            "prefer" | "allow" => Some(Self::Prefer),
-            "require" => Some(Self::Require),
-            "verify-ca" => Some(Self::VerifyCa),
-            "verify-full" => Some(Self::VerifyFull),
-            _ => None,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-}
 
 /// Every parameter of a connection but the database and the password, which may depend on it.
 #[derive(Debug, Clone)]
@@ -236,59 +163,6 @@ impl Resolved {
         set("PGPASSWORD", self.password.as_ref().map(|password| password.expose_secret().into()));
         env
     }
-}
-
-/// The three places in libpq's order.
-struct Lookup<'a> {
-    service: BTreeMap<String, String>,
-    environment: &'a Environment,
-}
-
-impl<'a> Lookup<'a> {
-    fn new(server: &config::Server, environment: &'a Environment) -> Result<Self, Error> {
-        let name = server.service.clone().or_else(|| environment.variable("PGSERVICE").map(str::to_owned));
-        let service = match name {
-            Some(name) => read_service(&name, server, environment)?,
-            None => BTreeMap::new(),
-        };
-        Ok(Self { service, environment })
-    }
-
-    fn find(&self, explicit: Option<&str>, key: &str, variable: &str) -> Option<String> {
-        explicit
-            .or_else(|| self.service.get(key).map(String::as_str).filter(|value| !value.is_empty()))
-            .or_else(|| self.environment.variable(variable))
-            .map(str::to_owned)
-    }
-}
-
-fn read_service(
-    name: &str,
-    server: &config::Server,
-    environment: &Environment,
-) -> Result<BTreeMap<String, String>, Error> {
-    let named =
-        server.servicefile.clone().or_else(|| environment.variable("PGSERVICEFILE").map(PathBuf::from));
-    let own = named.or_else(|| environment.home.as_ref().map(|home| home.join(".pg_service.conf")));
-    let system =
-        Path::new(environment.variable("PGSYSCONFDIR").unwrap_or(SYSCONFDIR)).join("pg_service.conf");
-    let places: Vec<PathBuf> = own.into_iter().chain([system]).collect();
-    for path in &places {
-        let Some(bytes) = fs::read_if_exists(path)? else { continue };
-        if let Some(found) = service::section(path, &String::from_utf8_lossy(&bytes), name)? {
-            for key in ["sslcert", "sslkey", "sslcrl", "krbsrvname", "gsslib", "require_auth"] {
-                if found.contains_key(key) {
-                    return Err(wrong(&format!("service {name:?}"), &format!("{key} is not supported")));
-                }
-            }
-            return Ok(found);
-        }
-    }
-    Err(Error::NoService { name: name.to_owned(), places })
-}
-
-fn wrong(origin: &str, what: &str) -> Error {
-    Error::Parameter { origin: origin.to_owned(), what: what.to_owned() }
 }
 
 fn address(
