@@ -4,6 +4,10 @@
 //! way between two looks. Every step goes from an open directory to one name in it, without following links. That also makes
 //! paths longer than `PATH_MAX` ordinary.
 
+mod names;
+mod remove;
+mod stat;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -11,141 +15,17 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, StatxAttributes, StatxFlags,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
+
+pub use names::Names;
+pub(super) use stat::stat_at;
+pub use stat::{Kind, Stat, stat_file};
 
 use crate::fs::{Error, Inode, OnPath as _};
 
 /// The longest path that is handed to the kernel in one piece; longer ones go in several.
 const LONGEST_PIECE: usize = 4000;
-
-/// What kind of thing a name is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Kind {
-    File,
-    Directory,
-    Symlink,
-    Fifo,
-    Socket,
-    CharDevice,
-    BlockDevice,
-}
-
-impl Kind {
-    fn of(file_type: FileType) -> Option<Self> {
-        Some(match file_type {
-            FileType::RegularFile => Self::File,
-            FileType::Directory => Self::Directory,
-            FileType::Symlink => Self::Symlink,
-            FileType::Fifo => Self::Fifo,
-            FileType::Socket => Self::Socket,
-            FileType::CharacterDevice => Self::CharDevice,
-            FileType::BlockDevice => Self::BlockDevice,
-            FileType::Unknown => return None,
-        })
-    }
-}
-
-/// What `statx` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    /// What it is.
-    pub kind: Kind,
-    /// Bytes.
-    pub size: u64,
-    /// Permission bits with setuid, setgid and sticky.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Modification: seconds and nanoseconds.
-    pub mtime: (i64, u32),
-    /// Change of the inode.
-    pub ctime: (i64, u32),
-    /// Inode.
-    pub ino: u64,
-    /// Device that it is on: major, minor.
-    pub dev: (u32, u32),
-    /// Names that the inode has.
-    pub nlink: u32,
-    /// Device that it stands for: major, minor.
-    pub rdev: (u32, u32),
-    /// Something is mounted here.
-    pub mount_root: bool,
-    /// Immutable or append-only (chattr(1)): it can be neither moved nor removed.
-    pub fixed: bool,
-}
-
-impl Stat {
-    /// The same inode.
-    #[must_use]
-    pub fn is_same_inode(&self, other: &Self) -> bool {
-        self.ino == other.ino && self.dev == other.dev
-    }
-}
-
-/// The names of one directory, sorted by bytes, packed: a million names take what their letters take.
-#[derive(Debug, Default)]
-pub struct Names {
-    letters: Vec<u8>,
-    entries: Vec<(u32, u16, Option<Kind>)>,
-}
-
-impl Names {
-    fn push(&mut self, name: &[u8], kind: Option<Kind>) -> io::Result<()> {
-        let start = u32::try_from(self.letters.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let length = u16::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidFilename)?;
-        self.letters.extend_from_slice(name);
-        self.entries.push((start, length, kind));
-        Ok(())
-    }
-
-    fn sort(&mut self) {
-        let letters = &self.letters;
-        self.entries.sort_unstable_by(|a, b| name_of(letters, *a).cmp(name_of(letters, *b)));
-        self.entries.dedup_by(|a, b| name_of(letters, *a) == name_of(letters, *b));
-        self.letters.shrink_to_fit();
-        self.entries.shrink_to_fit();
-    }
-
-    /// How many.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// None at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// The name at `index`, and its kind if the directory tells it.
-    #[must_use]
-    pub fn get(&self, index: usize) -> Option<(&[u8], Option<Kind>)> {
-        self.entries.get(index).map(|entry| (name_of(&self.letters, *entry), entry.2))
-    }
-
-    /// Forgets those for which `keep` says no.
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], Option<Kind>) -> bool) {
-        let letters = &self.letters;
-        self.entries.retain(|entry| keep(name_of(letters, *entry), entry.2));
-    }
-
-    /// Whether `name` is one of them.
-    #[must_use]
-    pub fn contains(&self, name: &[u8]) -> bool {
-        self.entries.binary_search_by(|entry| name_of(&self.letters, *entry).cmp(name)).is_ok()
-    }
-}
-
-fn name_of(letters: &[u8], entry: (u32, u16, Option<Kind>)) -> &[u8] {
-    &letters[entry.0 as usize..][..usize::from(entry.1)]
-}
 
 /// An open directory that remembers its path for messages.
 #[derive(Debug)]
@@ -425,55 +305,6 @@ impl Dir {
         }
     }
 
-    /// Removes a name and all below it, depth first.
-    ///
-    /// # Errors
-    /// Something may not be removed.
-    pub fn remove_all(&self, name: &[u8]) -> Result<(), Error> {
-        let Some(stat) = self.stat_if_exists(name)? else { return Ok(()) };
-        if stat.kind != Kind::Directory {
-            return self.unlink(name);
-        }
-        // A path, not a stack of open directories: depth costs no descriptors.
-        let mut path = name.to_vec();
-        while path.len() >= name.len() {
-            let (parent, last) = self.parent_beneath(&path)?;
-            parent.set_mode(&last, 0o700, Kind::Directory)?;
-            match parent.dir(&last)?.empty_but_one_dir()? {
-                Some(below) => {
-                    path.push(b'/');
-                    path.extend_from_slice(&below);
-                }
-                None => {
-                    let removed = rustix::fs::unlinkat(&parent.fd, last.as_slice(), AtFlags::REMOVEDIR);
-                    parent.on("remove the directory", &last, removed)?;
-                    let up = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-                    path.truncate(up);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Unlinks what is no directory; the name of a directory that is not empty, if there is one.
-    fn empty_but_one_dir(&self) -> Result<Option<Vec<u8>>, Error> {
-        let names = self.names()?;
-        for (name, _) in (0..names.len()).filter_map(|index| names.get(index)) {
-            match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR | Errno::PERM) if self.stat(name)?.kind == Kind::Directory => {
-                    match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
-                        Ok(()) | Err(Errno::NOENT) => {}
-                        Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Some(name.to_vec())),
-                        Err(error) => return self.on("remove the directory", name, Err(error)),
-                    }
-                }
-                Err(error) => return self.on("remove", name, Err(error)),
-            }
-        }
-        Ok(None)
-    }
-
     /// The directory that holds the last name of `path`, and that name.
     ///
     /// # Errors
@@ -521,14 +352,6 @@ pub fn is_gone(error: &Error) -> bool {
     matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE))
 }
 
-/// What an open file is.
-///
-/// # Errors
-/// The file system fails.
-pub fn stat_file(file: &File, path: &Path) -> Result<Stat, Error> {
-    stat_at(file, b"", AtFlags::EMPTY_PATH).on("look at", path)
-}
-
 /// Everything before the last `/`, and what is behind it.
 #[must_use]
 pub fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
@@ -558,25 +381,4 @@ fn resolve(fd: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<Owne
         }
     }
     rustix::fs::openat2(&fd, path, flags, Mode::empty(), within)
-}
-
-pub(super) fn stat_at(fd: impl AsFd, name: &[u8], flags: AtFlags) -> io::Result<Stat> {
-    let raw = rustix::fs::statx(fd, name, flags, StatxFlags::BASIC_STATS)?;
-    let file_type = FileType::from_raw_mode(raw.stx_mode.into());
-    let kind = Kind::of(file_type).ok_or(io::ErrorKind::Unsupported)?;
-    Ok(Stat {
-        kind,
-        size: raw.stx_size,
-        mode: u32::from(raw.stx_mode) & 0o7777,
-        uid: raw.stx_uid,
-        gid: raw.stx_gid,
-        mtime: (raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec),
-        ctime: (raw.stx_ctime.tv_sec, raw.stx_ctime.tv_nsec),
-        ino: raw.stx_ino,
-        dev: (raw.stx_dev_major, raw.stx_dev_minor),
-        nlink: raw.stx_nlink,
-        rdev: (raw.stx_rdev_major, raw.stx_rdev_minor),
-        mount_root: raw.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
-        fixed: raw.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
-    })
 }
