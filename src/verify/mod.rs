@@ -10,6 +10,7 @@ mod archive;
 mod gather;
 mod job;
 mod judge;
+mod lists;
 mod names;
 mod own;
 mod records;
