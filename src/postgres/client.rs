@@ -3,14 +3,17 @@
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{AsyncMessage, CancelToken, Config, Connection, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, CancelToken, Config, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::socket::Socket;
 use super::{Error, Resolved, SslMode, tls};
 
 /// Notices kept per connection: what a server says beyond them is of no use to anybody.
@@ -22,17 +25,26 @@ pub struct Client {
     inner: tokio_postgres::Client,
     place: String,
     dbname: String,
-    tls: Option<Tls>,
+    way: Way,
     notices: Arc<Mutex<Vec<String>>>,
     task: tokio::task::JoinHandle<Option<String>>,
 }
 
+/// How the server was reached, so that it can be reached once more.
 #[derive(Clone)]
-struct Tls(MakeRustlsConnect);
+enum Way {
+    Socket(PathBuf),
+    Plain,
+    Tls(MakeRustlsConnect),
+}
 
-impl std::fmt::Debug for Tls {
+impl std::fmt::Debug for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tls")
+        match self {
+            Self::Socket(path) => f.debug_tuple("Socket").field(path).finish(),
+            Self::Plain => f.write_str("Plain"),
+            Self::Tls(_) => f.write_str("Tls"),
+        }
     }
 }
 
@@ -60,7 +72,7 @@ impl Client {
     /// Cancels what the connection is doing, from outside.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
-        Canceller { token: self.inner.cancel_token(), tls: self.tls.clone() }
+        Canceller { token: self.inner.cancel_token(), way: self.way.clone() }
     }
 
     /// Gives a failure its place and verb.
@@ -87,7 +99,7 @@ impl Client {
 #[derive(Clone)]
 pub struct Canceller {
     token: CancelToken,
-    tls: Option<Tls>,
+    way: Way,
 }
 
 impl std::fmt::Debug for Canceller {
@@ -100,9 +112,13 @@ impl Canceller {
     /// Asks the server to cancel the statement; what comes of it shows on the connection.
     pub async fn cancel(&self) {
         // A server that cannot be reached any more has nothing left to cancel.
-        let _ = match &self.tls {
-            Some(Tls(tls)) => self.token.cancel_query(tls.clone()).await,
-            None => self.token.cancel_query(NoTls).await,
+        let _ = match &self.way {
+            Way::Socket(path) => match UnixStream::connect(path).await {
+                Ok(socket) => self.token.cancel_query_raw(socket, NoTls).await,
+                Err(_) => Ok(()),
+            },
+            Way::Plain => self.token.cancel_query(NoTls).await,
+            Way::Tls(tls) => self.token.cancel_query(tls.clone()).await,
         };
     }
 }
@@ -148,6 +164,9 @@ pub async fn connect(resolved: &Resolved, dbname: &str, application_name: &str) 
         Ok(Ok(client)) => Ok(client),
         Ok(Err(Attempt::Parameters(error))) => Err(error),
         Ok(Err(Attempt::Server(error))) => Err(failed(cause_of(&error), is_absent(&error))),
+        Ok(Err(Attempt::Socket(error))) => {
+            Err(failed(format!("error connecting to server: {error}"), is_nobody(&error)))
+        }
         Err(_) => Err(failed(format!("no answer within {}s", resolved.connect_timeout.as_secs()), true)),
     }
 }
@@ -155,27 +174,34 @@ pub async fn connect(resolved: &Resolved, dbname: &str, application_name: &str) 
 /// No server, or none that knows the database, or one on which it is closed to everybody: a restore that was killed in its switch leaves it
 /// so for the moment.
 fn is_absent(error: &tokio_postgres::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
     if let Some(code) = error.code() {
         return [SqlState::INVALID_CATALOG_NAME, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE].contains(code);
     }
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-            return [ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut]
-                .contains(&error.kind());
+            return is_nobody(error);
         }
         source = cause.source();
     }
     false
 }
 
+fn is_nobody(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
+    [ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut].contains(&error.kind())
+}
+
 enum Attempt {
     Parameters(Error),
     Server(tokio_postgres::Error),
+    Socket(std::io::Error),
 }
 
 async fn attempt(config: &mut Config, resolved: &Resolved, dbname: &str) -> Result<Client, Attempt> {
+    if resolved.is_socket() && !resolved.host.starts_with('@') {
+        return local(config, resolved, dbname).await;
+    }
     if resolved.is_socket() || resolved.sslmode == SslMode::Disable {
         return plain(config, resolved, dbname).await.map_err(Attempt::Server);
     }
@@ -187,9 +213,7 @@ async fn attempt(config: &mut Config, resolved: &Resolved, dbname: &str) -> Resu
     });
     let tls = tls::connector(resolved).map_err(Attempt::Parameters)?;
     match config.connect(tls.clone()).await {
-        Ok((client, connection)) => {
-            Ok(drive::<MakeRustlsConnect>(client, connection, Some(Tls(tls)), resolved, dbname))
-        }
+        Ok((client, connection)) => Ok(drive(client, connection, Way::Tls(tls), resolved, dbname)),
         Err(error) if prefers && plain_may_do(&error) => {
             plain(config, resolved, dbname).await.map_err(|_| Attempt::Server(error))
         }
@@ -210,30 +234,39 @@ async fn plain(
 ) -> Result<Client, tokio_postgres::Error> {
     config.ssl_mode(tokio_postgres::config::SslMode::Disable);
     let (client, connection) = config.connect(NoTls).await?;
-    Ok(drive::<NoTls>(client, connection, None, resolved, dbname))
+    Ok(drive(client, connection, Way::Plain, resolved, dbname))
 }
 
-fn drive<T>(
+/// Over a socket in a directory.
+async fn local(config: &mut Config, resolved: &Resolved, dbname: &str) -> Result<Client, Attempt> {
+    config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+    let path = Path::new(&resolved.host).join(format!(".s.PGSQL.{}", resolved.port));
+    let socket = Socket::connect(&path).await.map_err(Attempt::Socket)?;
+    let (client, connection) = config.connect_raw(socket, NoTls).await.map_err(Attempt::Server)?;
+    Ok(drive(client, connection, Way::Socket(path), resolved, dbname))
+}
+
+fn drive<S, T>(
     inner: tokio_postgres::Client,
-    connection: Connection<Socket, T::Stream>,
-    tls: Option<Tls>,
+    connection: Connection<S, T>,
+    way: Way,
     resolved: &Resolved,
     dbname: &str,
 ) -> Client
 where
-    T: MakeTlsConnect<Socket>,
-    T::TlsConnect: TlsConnect<Socket>,
-    T::Stream: Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let notices = Arc::new(Mutex::new(Vec::new()));
     let task = tokio::spawn(listen(connection, notices.clone()));
-    Client { inner, place: resolved.place(), dbname: dbname.to_owned(), tls, notices, task }
+    Client { inner, place: resolved.place(), dbname: dbname.to_owned(), way, notices, task }
 }
 
 /// Moves the connection's bytes until it ends; gives what ended it.
-async fn listen<S>(mut connection: Connection<Socket, S>, notices: Arc<Mutex<Vec<String>>>) -> Option<String>
+async fn listen<S, T>(mut connection: Connection<S, T>, notices: Arc<Mutex<Vec<String>>>) -> Option<String>
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
         match std::future::poll_fn(|cx| connection.poll_message(cx)).await {

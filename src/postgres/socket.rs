@@ -1,0 +1,148 @@
+//! A unix socket to a server, read in a way that suits COPY.
+//!
+//! A backend sends 8 KiB at a time. Whoever waits in epoll is woken by each of these writes, and with two cores the wake-ups, on both sides,
+//! cost as much as reading the table. So a thread reads the socket: while rows come it sleeps a moment after each read that did not find
+//! much, and finds more the next time, and it hands them on in [`Pieces`]. Statements and their answers, which are waited for, it never
+//! delays.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::mpsc as threads;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, send};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::sync::mpsc;
+
+use super::pieces::Pieces;
+
+/// Bytes that one read takes at most: more than Linux keeps in a socket unless it was told to.
+const CHUNK: usize = 256 * 1024;
+/// A read that found less than this is followed by a pause.
+const LITTLE: usize = 128 * 1024;
+/// The pause: a backend at full speed writes in it about half of what a socket holds, so that it is never the one who waits.
+const PAUSE: Duration = Duration::from_micros(200);
+/// What was read and is waited for by nobody: then the thread waits, and with it the server.
+const WAITING: usize = 2;
+
+/// One connection's bytes.
+#[derive(Debug)]
+pub struct Socket {
+    incoming: mpsc::Receiver<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+    at: usize,
+    /// Pieces that were read go back to the thread, to be filled again.
+    spare: threads::Sender<Vec<u8>>,
+    /// Waits for room to write alone: an interest in reading would wake up at every byte that comes.
+    outgoing: AsyncFd<UnixStream>,
+}
+
+impl Socket {
+    /// Connects to a server's socket.
+    pub async fn connect(path: &Path) -> io::Result<Self> {
+        let socket = tokio::net::UnixStream::connect(path).await?.into_std()?;
+        socket.set_nonblocking(false)?;
+        let reading = socket.try_clone()?;
+        let (sender, incoming) = mpsc::channel(WAITING);
+        let (spare, spares) = threads::channel();
+        // It ends with the connection: dropping this shuts the socket down.
+        std::thread::Builder::new()
+            .name("postgres-read".to_owned())
+            .spawn(move || read_all(&reading, &sender, &spares))?;
+        #[expect(
+            deprecated,
+            reason = "what it warns of is a descriptor that changes or is closed: a UnixStream owns its own"
+        )]
+        let outgoing = AsyncFd::with_interest(socket, Interest::WRITABLE)?;
+        Ok(Self { incoming, piece: Vec::new(), at: 0, spare, outgoing })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // One that is not connected any more has no reader left to wake.
+        let _ = self.outgoing.get_ref().shutdown(Shutdown::Both);
+    }
+}
+
+/// Reads until the server or we have ended the connection.
+fn read_all(
+    mut socket: &UnixStream,
+    sender: &mpsc::Sender<io::Result<Vec<u8>>>,
+    spares: &threads::Receiver<Vec<u8>>,
+) {
+    use io::Read as _;
+    let mut pieces = Pieces::default();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = match socket.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                // Who has gone does not need to know.
+                let _ = sender.blocking_send(Err(error));
+                return;
+            }
+        };
+        let mut piece = spares.try_recv().unwrap_or_default();
+        piece.clear();
+        pieces.cut(&chunk[..count], &mut piece);
+        if !piece.is_empty() && sender.blocking_send(Ok(piece)).is_err() {
+            return;
+        }
+        if pieces.is_copying() && count < LITTLE {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.at == this.piece.len() {
+            match ready!(this.incoming.poll_recv(cx)) {
+                Some(Ok(piece)) => {
+                    // The thread may have ended meanwhile.
+                    let _ = this.spare.send(std::mem::replace(&mut this.piece, piece));
+                    this.at = 0;
+                }
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let left = &this.piece[this.at..];
+        let count = left.len().min(buf.remaining());
+        buf.put_slice(&left[..count]);
+        this.at += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // The thread's reads wait, so the socket does: only this call does not.
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            let mut guard = ready!(self.outgoing.poll_write_ready(cx))?;
+            let sent = guard.try_io(|socket| Ok(send(socket.as_raw_fd(), bytes, flags)?));
+            if let Ok(sent) = sent {
+                return Poll::Ready(sent);
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.outgoing.get_ref().shutdown(Shutdown::Write))
+    }
+}
