@@ -218,7 +218,7 @@ fn what_is_left_out_has_its_default() {
     let database = app.database.as_ref().expect("has a database");
     assert_eq!(database.server, config::Server::default());
     assert_eq!(database.databases, Databases::AllBut(Vec::new()));
-    assert_eq!((database.globals, database.jobs, database.compression), (true, 2, 3));
+    assert_eq!((database.globals, database.jobs, database.compression), (true, 2, 2));
     assert_eq!(app.limits.tree_jobs, 2);
     assert_eq!(app.limits.min_free, 1_000_000_000);
     assert_eq!(app.limits.min_free_inodes_percent, 1);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use daykeep::clock::SystemClock;
 use daykeep::config::{Database, Databases};
-use daykeep::database::{Error, Frozen, directory_name, prepare};
+use daykeep::database::{DayBefore, Error, Frozen, directory_name, prepare};
 use daykeep::event::{Context, Event, Recording};
 use daykeep::manifest::{DatabaseRecord, Released, Rows, Still, TableReader, TableRecord};
 use futures_util::TryStreamExt as _;
@@ -64,13 +64,33 @@ async fn freeze(config: &Database) -> Result<Frozen, Error> {
     prepare(config, &context).await?.freeze(&Held, &context).await
 }
 
+/// What a sealed day knows of its files.
+struct Sealed {
+    directory: PathBuf,
+    digests: BTreeMap<String, String>,
+}
+
+impl Sealed {
+    fn of(day: &Path) -> Self {
+        let digest = |path: &PathBuf| blake3::hash(&std::fs::read(path).unwrap()).to_hex().to_string();
+        let name = |path: &PathBuf| path.strip_prefix(day).unwrap().to_str().unwrap().to_owned();
+        let digests = walk(day).iter().map(|path| (name(path), digest(path))).collect();
+        Self { directory: day.join("database"), digests }
+    }
+
+    fn day_before(&self) -> DayBefore<'_> {
+        DayBefore { directory: &self.directory, digests: &self.digests }
+    }
+}
+
 /// A whole dump into `<vault>/<day>/database`.
 async fn dump_day(config: &Database, vault: &Path, day: &str, previous: Option<&str>) -> DatabaseRecord {
     let (context, _) = context();
     let mut frozen = freeze(config).await.unwrap();
     let target = vault.join(day).join("database");
-    let previous = previous.map(|day| vault.join(day).join("database"));
-    let record = frozen.dump(&Free, &target, previous.as_deref(), false, &context).await.unwrap().record;
+    let previous = previous.map(|day| Sealed::of(&vault.join(day)));
+    let previous = previous.as_ref().map(Sealed::day_before);
+    let record = frozen.dump(&Free, &target, previous, false, &context).await.unwrap().record;
     frozen.finish().await.unwrap();
     record
 }
@@ -266,8 +286,8 @@ async fn a_new_base_shares_no_inode_and_leftovers_go() {
     }
     let (context, _) = context();
     let mut frozen = freeze(&config).await.unwrap();
-    let previous = vault.path().join("1/database");
-    frozen.dump(&Free, &target, Some(&previous), true, &context).await.unwrap();
+    let previous = Sealed::of(&vault.path().join("1"));
+    frozen.dump(&Free, &target, Some(previous.day_before()), true, &context).await.unwrap();
     let inodes = |day: &str| -> BTreeSet<u64> {
         walk(&vault.path().join(day)).iter().map(|path| path.metadata().unwrap().ino()).collect()
     };
@@ -286,6 +306,8 @@ async fn a_damaged_day_before_is_told_and_not_linked() {
     let config = only(&server, "postgres");
     dump_day(&config, vault.path(), "1", None).await;
     let before = tables(vault.path(), "1", "postgres");
+    let sealed = Sealed::of(&vault.path().join("1"));
+    let unknown = Sealed { digests: BTreeMap::new(), ..Sealed::of(&vault.path().join("1")) };
     let tables_dir = home(vault.path(), "1", "postgres").join("tables");
     let (damaged, gone) = (&table(&before, "t").segments[0].blake3, &table(&before, "u").segments[0].blake3);
     let path = tables_dir.join(format!("{damaged}.zst"));
@@ -294,17 +316,24 @@ async fn a_damaged_day_before_is_told_and_not_linked() {
     bytes[middle] ^= 0x55;
     std::fs::write(&path, bytes).unwrap();
     std::fs::remove_file(tables_dir.join(format!("{gone}.zst"))).unwrap();
-    let (context, heard) = context();
-    let mut frozen = freeze(&config).await.unwrap();
-    let target = vault.path().join("2/database");
-    frozen.dump(&Free, &target, Some(&vault.path().join("1/database")), false, &context).await.unwrap();
-    let after = tables(vault.path(), "2", "postgres");
-    let home = home(vault.path(), "2", "postgres");
-    assert_eq!(lines(&text_of(&home, table(&after, "t"))), 1000);
-    assert_eq!(lines(&text_of(&home, table(&after, "u"))), 2000);
-    let told = notices(&heard);
-    assert!(told.iter().any(|text| text.contains(damaged) && text.contains("is damaged")), "{told:?}");
-    assert!(told.iter().any(|text| text.contains(gone) && text.contains("it is not there")), "{told:?}");
+    for (day, previous) in [("2", sealed), ("3", unknown)] {
+        let (context, heard) = context();
+        let mut frozen = freeze(&config).await.unwrap();
+        let target = vault.path().join(day).join("database");
+        frozen.dump(&Free, &target, Some(previous.day_before()), false, &context).await.unwrap();
+        let after = tables(vault.path(), day, "postgres");
+        let home = home(vault.path(), day, "postgres");
+        assert_eq!(lines(&text_of(&home, table(&after, "t"))), 1000);
+        assert_eq!(lines(&text_of(&home, table(&after, "u"))), 2000);
+        let told = notices(&heard);
+        assert!(told.iter().any(|text| text.contains(damaged) && text.contains("is damaged")), "{told:?}");
+        assert!(told.iter().any(|text| text.contains(gone) && text.contains("it is not there")), "{told:?}");
+        assert_eq!(
+            told.iter().any(|text| text.contains("not the file that was sealed")),
+            day == "2",
+            "{told:?}"
+        );
+    }
 }
 
 /// Runs SQL over and over, each on its own connection and with a pause in milliseconds.

@@ -1,6 +1,6 @@
 //! After the release: everything goes from the snapshots to the day.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::rest::{self, Rest};
 use super::shelf::Shelf;
 use super::toc::Contents;
-use super::{Error, directory_name, globals, load, segments, session};
+use super::{DayBefore, Error, directory_name, globals, load, segments, session};
 use crate::config;
 use crate::event::{Context, Notices as _};
 use crate::fs::{self, OnPath as _};
@@ -32,7 +32,7 @@ struct Site<'a> {
     report: &'a Report,
     programs: &'a Programs,
     target: &'a Path,
-    previous: Option<&'a Path>,
+    previous: Option<DayBefore<'a>>,
     memory: Arc<Semaphore>,
     progress: Progress,
     context: &'a Context,
@@ -59,7 +59,7 @@ struct Done {
 pub async fn dump(
     frozen: &mut Frozen,
     target: &Path,
-    previous: Option<&Path>,
+    previous: Option<DayBefore<'_>>,
     context: &Context,
 ) -> Result<Dumped, Error> {
     remove_leftovers(target).await?;
@@ -84,7 +84,7 @@ pub async fn dump(
 async fn dump_all(
     frozen: &mut Frozen,
     target: &Path,
-    previous: Option<&Path>,
+    previous: Option<DayBefore<'_>>,
     context: &Context,
 ) -> Result<Dumped, Error> {
     let globals_bytes = match frozen.globals.take() {
@@ -218,13 +218,14 @@ async fn dump_rows(
     site: &Site<'_>,
     home: &Path,
 ) -> Result<(Vec<TableRecord>, Arc<Shelf>), Error> {
-    let before = site.previous.map(|previous| previous.join(directory_name(&database.info.name)));
-    let before = before.and_then(|directory| Before::read(&directory, site.context)).map(Arc::new);
+    let before = site.previous.and_then(|previous| Before::read(previous, &database.info.name, site.context));
+    let before = before.map(Arc::new);
     back_to_savepoint(&database.keeper).await?;
     let (jobs, copied) = plan_jobs(database, site, before.as_deref()).await?;
     let shelf = Arc::new(Shelf::new(
         home.join("tables"),
         before.as_ref().map(|before| before.tables.clone()),
+        site.previous.map(|previous| sealed(previous.digests, &database.info.name)).unwrap_or_default(),
         site.config.compression,
         site.context.observer.clone(),
     ));
@@ -343,6 +344,15 @@ fn write_lists(home: &Path, records: &[TableRecord], encoding: &str) -> Result<u
     Ok(bytes)
 }
 
+/// The digests of the files of a database's segments, by name.
+fn sealed(digests: &BTreeMap<String, String>, database: &str) -> HashMap<String, String> {
+    let tables = format!("database/{}/tables/", directory_name(database));
+    let below = digests
+        .range(tables.clone()..)
+        .map_while(|(path, digest)| path.strip_prefix(&tables).map(|name| (name.to_owned(), digest.clone())));
+    below.collect()
+}
+
 /// What the day before has of one database.
 struct Before {
     tables: PathBuf,
@@ -353,7 +363,8 @@ struct Before {
 
 impl Before {
     /// None when that day does not have the database, or its list is damaged (which is told).
-    fn read(directory: &Path, context: &Context) -> Option<Self> {
+    fn read(previous: DayBefore<'_>, database: &str, context: &Context) -> Option<Self> {
+        let directory = previous.directory.join(directory_name(database));
         let list = directory.join("tables.jsonl");
         if !fs::exists(&list).unwrap_or(false) {
             return None;

@@ -26,7 +26,7 @@ use super::catalog::{self, Table};
 use super::claim::{self, Circumstances};
 use super::prepare::{DatabaseInfo, Prepared, PreparedDatabase, Report};
 use super::rest::{Order, Rest};
-use super::{Error, blockers, dump, globals};
+use super::{DayBefore, Error, blockers, dump, globals};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::event::Context;
@@ -148,8 +148,8 @@ impl Frozen {
     }
 
     /// Writes everything below `target`, which is `<day>/database` of a day that is not sealed; what an earlier run left there is removed.
-    /// `previous` is the same directory of a sealed day on the same file system: equal segments are linked from it and changed ones
-    /// stored as patches, after a check of what is there. With `new_base`, nothing is linked.
+    /// From `previous`, equal segments are linked and changed ones stored as patches, after a check of what is there. With `new_base`,
+    /// nothing is linked.
     ///
     /// # Errors
     /// A session was lost, pg_dump failed, a file cannot be written, or a table's rows would be missing.
@@ -157,7 +157,7 @@ impl Frozen {
         &mut self,
         _released: &impl manifest::Released,
         target: &Path,
-        previous: Option<&Path>,
+        previous: Option<DayBefore<'_>>,
         new_base: bool,
         context: &Context,
     ) -> Result<dump::Dumped, Error> {

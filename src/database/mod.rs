@@ -56,6 +56,8 @@ mod session;
 mod shelf;
 mod toc;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 pub use compare::{CompareError, Comparison, Difference, Recorded, compare};
@@ -181,6 +183,16 @@ pub enum Error {
     /// The run was cancelled.
     #[error("the dump was cancelled")]
     Cancelled,
+}
+
+/// A sealed day on the same file system, as far as a dump builds on it.
+#[derive(Debug, Clone, Copy)]
+pub struct DayBefore<'a> {
+    /// Its `database` directory.
+    pub directory: &'a Path,
+    /// BLAKE3 (hex) of its files, by path relative to the day. A segment's file that is not among them is read to the end of its text
+    /// before it is linked.
+    pub digests: &'a BTreeMap<String, String>,
 }
 
 impl From<postgres::Error> for Error {

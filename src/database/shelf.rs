@@ -1,8 +1,8 @@
 //! Where a database's segments are put: linked from the day before when equal, as a patch when changed, or in full.
 //!
-//! The day before is only ever read and linked. Nothing of it is trusted for its name: before a file is linked or patched
-//! against, it is decoded to its end and the BLAKE3 of its text compared with the digest that it is named by. One that is
-//! damaged is told, and stored anew from the text at hand.
+//! The day before is only ever read and linked. Nothing of it is trusted for its name: before a file is linked, it is read to its end and
+//! held against the digest that it was sealed with; before it is patched against, its text against the digest that it is named by. One that
+//! is damaged is told, and stored anew from the text at hand.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ use crate::manifest::Segment;
 pub struct Shelf {
     tables: PathBuf,
     previous: Option<PathBuf>,
+    /// BLAKE3 (hex) of the files that are there, by name, from when that day was sealed.
+    sealed: HashMap<String, String>,
     level: i32,
     observer: SharedObserver,
     /// How each text of today is stored: its base, if it is a patch.
@@ -47,11 +49,19 @@ pub fn patch_name(digest: &str) -> String {
 }
 
 impl Shelf {
-    /// Segments go to `tables`, which is there and empty.
-    pub fn new(tables: PathBuf, previous: Option<PathBuf>, level: i32, observer: SharedObserver) -> Self {
+    /// Segments go to `tables`, which is there and empty. `previous` are those of the day before, and `sealed` the digests of its files,
+    /// by name, as far as they are known.
+    pub fn new(
+        tables: PathBuf,
+        previous: Option<PathBuf>,
+        sealed: HashMap<String, String>,
+        level: i32,
+        observer: SharedObserver,
+    ) -> Self {
         Self {
             tables,
             previous,
+            sealed,
             level,
             observer,
             stored: Mutex::default(),
@@ -161,6 +171,16 @@ impl Shelf {
             None => full_name(&segment.blake3),
             Some(_) => patch_name(&segment.blake3),
         };
+        let base_name = segment.base.as_ref().map(|base| full_name(base));
+        let names = || base_name.iter().chain([&name]);
+        if names().all(|name| self.sealed.contains_key(name)) {
+            for name in names() {
+                if !self.is_as_sealed(&previous.join(name), &self.sealed[name])? {
+                    return Ok(false);
+                }
+            }
+            return self.link_all(names());
+        }
         let base_text = match &segment.base {
             None => None,
             Some(base) => match self.base_text(base)? {
@@ -184,12 +204,36 @@ impl Shelf {
                 return Ok(false);
             }
         }
-        if let Some(base) = &segment.base
-            && !self.link(&full_name(base))?
-        {
+        self.link_all(names())
+    }
+
+    fn link_all<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<bool, Error> {
+        for name in names {
+            if !self.link(name)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a file of the day before is still the one that was sealed: compressed, it is a fraction of the text to read.
+    fn is_as_sealed(&self, path: &Path, digest: &str) -> Result<bool, Error> {
+        if !fs::exists(path)? {
+            self.damaged(path, "it is not there");
             return Ok(false);
         }
-        self.link(&name)
+        let mut hasher = blake3::Hasher::new();
+        match hasher.update_reader(fs::open_regular(path)?) {
+            Ok(hasher) if hasher.finalize().to_hex().as_str() == digest => Ok(true),
+            Ok(_) => {
+                self.damaged(path, "it is not the file that was sealed");
+                Ok(false)
+            }
+            Err(error) => {
+                self.damaged(path, &error.to_string());
+                Ok(false)
+            }
+        }
     }
 
     fn damaged(&self, path: &Path, why: &str) {

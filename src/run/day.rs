@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Repository;
 use crate::crosscheck;
-use crate::database;
+use crate::database::{self, DayBefore};
 use crate::event::Context;
 use crate::manifest::{
     CheckRecord, DatabaseSeal, FORMAT, Manifest, RecordWriter, ToUnpack, TreeRecord, UnfinishedJobs,
@@ -62,9 +62,12 @@ pub(super) async fn fill(
     };
     let dumping = async {
         let Some(frozen) = database.as_mut() else { return Ok(None) };
-        let previous = writer.previous().map(|day| day.path().join("database"));
+        let directory = writer.previous().map(|day| day.path().join("database"));
+        let previous = writer.previous().zip(directory.as_deref());
+        let previous =
+            previous.map(|(day, directory)| DayBefore { directory, digests: &day.manifest().digests });
         let target = writer.database();
-        let dump = frozen.dump(released.as_ref(), &target, previous.as_deref(), writer.is_base(), context);
+        let dump = frozen.dump(released.as_ref(), &target, previous, writer.is_base(), context);
         Ok::<_, Error>(Some(dump.await?))
     };
     // Both are waited for: what a thread still wrote after the lock is gone would be in the next run's way.

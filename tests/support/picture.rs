@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use daykeep::clock::SystemClock;
 use daykeep::config::{Database, Databases};
-use daykeep::database;
+use daykeep::database::{self, DayBefore};
 use daykeep::event::{Context, Silent};
 use daykeep::manifest::{Manifest, Released, Still};
 use tempfile::TempDir;
@@ -164,12 +164,14 @@ pub fn dump_by(
     };
     let target = vault.join(day);
     let previous = previous.map(|day| vault.join(day).join("database"));
+    let digests = std::collections::BTreeMap::new();
+    let previous = previous.as_deref().map(|directory| DayBefore { directory, digests: &digests });
     let context = context();
     let work = async {
         let prepared = database::prepare(&config, &context).await?;
         let mut frozen = prepared.freeze(&Quiet, &context).await?;
         let target = target.join("database");
-        let record = frozen.dump(&Quiet, &target, previous.as_deref(), false, &context).await?.record;
+        let record = frozen.dump(&Quiet, &target, previous, false, &context).await?.record;
         frozen.finish().await?;
         Ok::<_, database::Error>(record)
     };

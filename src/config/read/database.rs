@@ -96,7 +96,7 @@ const JOBS: Key = Key::defaulted(
     "2",
     "Connections that copy rows at the same time, over all databases.",
 );
-const COMPRESSION: Key = Key::defaulted("compression", Kind::Number(1, 19), "3", "zstd level of the rows.");
+const COMPRESSION: Key = Key::defaulted("compression", Kind::Number(1, 19), "2", "zstd level of the rows.");
 const BIN_DIR: Key = Key::optional(
     "bin_dir",
     Kind::Path,
