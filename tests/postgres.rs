@@ -9,6 +9,7 @@ use std::process::Command;
 
 use daykeep::config;
 use daykeep::postgres::{connect, libpq_env};
+use futures_util::StreamExt as _;
 use support::postgres::{Server, check};
 use tempfile::TempDir;
 
@@ -139,6 +140,87 @@ async fn refusals(dir: &Path, with: &impl Fn(&str, Option<&str>) -> config::Serv
         .unwrap();
     let open = said(with("require", None)).await;
     assert!(open.contains("was passed over because its mode is 0644") && !open.contains("se:cret"), "{open}");
+}
+
+/// Every way that a server can be reached by: rows in pieces, long values, and the way to stop it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_in_pieces_whatever_the_way() {
+    let dir = TempDir::new().unwrap();
+    let (mut server, port) = guarded_server(dir.path());
+    let abstract_name = format!("@daykeep-test-{}", std::process::id());
+    server.append_conf(&format!(
+        "unix_socket_directories = '{}, {abstract_name}'\n",
+        server.socket_dir().display()
+    ));
+    std::fs::write(
+        server.data_dir().join("pg_hba.conf"),
+        "local all all trust\nhost all all 127.0.0.1/32 trust\n",
+    )
+    .unwrap();
+    server.stop();
+    start_on(&mut server, port);
+    let over = |host: &str, sslmode: &str| config::Server {
+        host: Some(host.into()),
+        port: Some(port),
+        user: Some("postgres".into()),
+        sslmode: Some(sslmode.into()),
+        ..config::Server::default()
+    };
+    let socket = server.socket_dir().to_str().unwrap().to_owned();
+    fetch(&over(&socket, "prefer"), false).await;
+    fetch(&over(&abstract_name, "prefer"), false).await;
+    fetch(&over("localhost", "disable"), false).await;
+    fetch(&over("localhost", "require"), true).await;
+    fetch(&over("localhost", "prefer"), true).await;
+    server.psql("postgres", "ALTER SYSTEM SET ssl = off");
+    server.psql("postgres", "SELECT pg_reload_conf()");
+    while !server.psql("postgres", "SHOW ssl").contains("off") {}
+    fetch(&over("localhost", "prefer"), false).await;
+    let refused = connect(&over("localhost", "require"), "postgres", "daykeep test").await.unwrap_err();
+    assert!(refused.to_string().contains("server does not support TLS"), "{refused}");
+    let absent = connect(&over("/nowhere", "prefer"), "postgres", "daykeep test").await.unwrap_err();
+    assert!(absent.is_absence());
+    let told = "error connecting to server: No such file or directory (os error 2)";
+    assert!(absent.to_string().ends_with(told), "{absent}");
+}
+
+async fn fetch(server: &config::Server, tls: bool) {
+    let client = connect(server, "postgres", "daykeep test").await.unwrap();
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert_eq!(client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0), tls, "{server:?}");
+    let sql = "COPY (SELECT n, repeat('x', CASE WHEN n = 777 THEN 20000000 ELSE n % 100 END) \
+               FROM generate_series(1, 50000) n) TO STDOUT";
+    let mut stream = std::pin::pin!(client.copy_out(sql).await.unwrap());
+    let (mut text, mut pieces) = (Vec::new(), 0);
+    while let Some(piece) = stream.next().await {
+        let piece = piece.unwrap();
+        assert!(piece.len() <= 64 * 1024, "{}", piece.len());
+        text.extend_from_slice(&piece);
+        pieces += 1;
+    }
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    assert_eq!(lines.len(), 50_000);
+    for (n, line) in (1_usize..).zip(lines) {
+        let length = if n == 777 { 20_000_000 } else { n % 100 };
+        assert_eq!(line.len(), n.to_string().len() + 1 + length + 1, "row {n} of {server:?}");
+    }
+    assert!(pieces < 5000, "{pieces} pieces");
+    let canceller = client.canceller();
+    let (slept, ()) = tokio::join!(client.batch_execute("SELECT pg_sleep(300)"), async {
+        while client_sleeps(server).await == 0 {}
+        canceller.cancel().await;
+    });
+    let code = slept.unwrap_err().code().cloned();
+    assert_eq!(code, Some(tokio_postgres::error::SqlState::QUERY_CANCELED));
+    client.close().await;
+}
+
+async fn client_sleeps(server: &config::Server) -> i64 {
+    let client = connect(server, "postgres", "daykeep test").await.unwrap();
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
+    let count = client.query_one(sql, &[]).await.unwrap().get(0);
+    client.close().await;
+    count
 }
 
 /// The harness looks for the socket of port 5432; this server has another.

@@ -2,22 +2,25 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Config, Connection, NoTls};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::recut::RecutTls;
 use super::socket::Socket;
 use super::{Error, Resolved, SslMode, tls};
 
 /// Notices kept per connection: what a server says beyond them is of no use to anybody.
 const NOTICES_KEPT: usize = 100;
+/// Seconds of silence after which a peer is asked whether it is still there.
+const KEEPALIVE_IDLE: u32 = 60;
 
 /// A connection to one database. Dereferences to [`tokio_postgres::Client`]; dropping it closes the connection.
 #[derive(Debug)]
@@ -33,16 +36,16 @@ pub struct Client {
 /// How the server was reached, so that it can be reached once more.
 #[derive(Clone)]
 enum Way {
-    Socket(PathBuf),
-    Plain,
-    Tls(MakeRustlsConnect),
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+    Tls(RecutTls),
 }
 
 impl std::fmt::Debug for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Socket(path) => f.debug_tuple("Socket").field(path).finish(),
-            Self::Plain => f.write_str("Plain"),
+            Self::Unix(path) => f.debug_tuple("Unix").field(path).finish(),
+            Self::Tcp(address) => f.debug_tuple("Tcp").field(address).finish(),
             Self::Tls(_) => f.write_str("Tls"),
         }
     }
@@ -113,11 +116,14 @@ impl Canceller {
     pub async fn cancel(&self) {
         // A server that cannot be reached any more has nothing left to cancel.
         let _ = match &self.way {
-            Way::Socket(path) => match UnixStream::connect(path).await {
+            Way::Unix(path) => match UnixStream::connect(path).await {
                 Ok(socket) => self.token.cancel_query_raw(socket, NoTls).await,
                 Err(_) => Ok(()),
             },
-            Way::Plain => self.token.cancel_query(NoTls).await,
+            Way::Tcp(address) => match TcpStream::connect(address).await {
+                Ok(socket) => self.token.cancel_query_raw(socket, NoTls).await,
+                Err(_) => Ok(()),
+            },
             Way::Tls(tls) => self.token.cancel_query(tls.clone()).await,
         };
     }
@@ -136,12 +142,8 @@ pub async fn connect(resolved: &Resolved, dbname: &str, application_name: &str) 
         .application_name(application_name)
         .port(resolved.port)
         .connect_timeout(resolved.connect_timeout)
-        .keepalives_idle(std::time::Duration::from_secs(60));
-    if resolved.is_socket() && !resolved.host.starts_with('@') {
-        config.host_path(&resolved.host);
-    } else {
-        config.host(&resolved.host);
-    }
+        .keepalives_idle(std::time::Duration::from_secs(KEEPALIVE_IDLE.into()));
+    config.host(&resolved.host);
     if let Some(address) = resolved.hostaddr {
         config.hostaddr(address);
     }
@@ -199,26 +201,25 @@ enum Attempt {
 }
 
 async fn attempt(config: &mut Config, resolved: &Resolved, dbname: &str) -> Result<Client, Attempt> {
-    if resolved.is_socket() && !resolved.host.starts_with('@') {
-        return local(config, resolved, dbname).await;
-    }
     if resolved.is_socket() || resolved.sslmode == SslMode::Disable {
-        return plain(config, resolved, dbname).await.map_err(Attempt::Server);
+        return plain(config, resolved, dbname).await;
     }
-    let prefers = resolved.sslmode == SslMode::Prefer;
-    config.ssl_mode(if prefers {
-        tokio_postgres::config::SslMode::Prefer
-    } else {
-        tokio_postgres::config::SslMode::Require
-    });
-    let tls = tls::connector(resolved).map_err(Attempt::Parameters)?;
+    let tls = RecutTls(tls::connector(resolved).map_err(Attempt::Parameters)?);
+    config.ssl_mode(tokio_postgres::config::SslMode::Require);
     match config.connect(tls.clone()).await {
         Ok((client, connection)) => Ok(drive(client, connection, Way::Tls(tls), resolved, dbname)),
-        Err(error) if prefers && plain_may_do(&error) => {
+        Err(error) if resolved.sslmode == SslMode::Prefer && has_no_tls(&error) => {
+            plain(config, resolved, dbname).await
+        }
+        Err(error) if resolved.sslmode == SslMode::Prefer && plain_may_do(&error) => {
             plain(config, resolved, dbname).await.map_err(|_| Attempt::Server(error))
         }
         Err(error) => Err(Attempt::Server(error)),
     }
+}
+
+fn has_no_tls(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|cause| cause.to_string() == "server does not support TLS")
 }
 
 /// With `sslmode=prefer`, libpq tries again without TLS when the handshake fails or pg_hba.conf has no line for TLS.
@@ -227,23 +228,27 @@ fn plain_may_do(error: &tokio_postgres::Error) -> bool {
         || error.to_string() == "error performing TLS handshake"
 }
 
-async fn plain(
-    config: &mut Config,
-    resolved: &Resolved,
-    dbname: &str,
-) -> Result<Client, tokio_postgres::Error> {
+async fn plain(config: &mut Config, resolved: &Resolved, dbname: &str) -> Result<Client, Attempt> {
     config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-    let (client, connection) = config.connect(NoTls).await?;
-    Ok(drive(client, connection, Way::Plain, resolved, dbname))
+    let (socket, way) = if resolved.is_socket() {
+        let path = socket_path(&resolved.host, resolved.port);
+        Socket::unix(&path).await.map(|socket| (socket, Way::Unix(path)))
+    } else {
+        let socket = Socket::tcp(&resolved.host, resolved.hostaddr, resolved.port, KEEPALIVE_IDLE);
+        socket.await.map(|(socket, address)| (socket, Way::Tcp(address)))
+    }
+    .map_err(Attempt::Socket)?;
+    let (client, connection) = config.connect_raw(socket, NoTls).await.map_err(Attempt::Server)?;
+    Ok(drive(client, connection, way, resolved, dbname))
 }
 
-/// Over a socket in a directory.
-async fn local(config: &mut Config, resolved: &Resolved, dbname: &str) -> Result<Client, Attempt> {
-    config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-    let path = Path::new(&resolved.host).join(format!(".s.PGSQL.{}", resolved.port));
-    let socket = Socket::connect(&path).await.map_err(Attempt::Socket)?;
-    let (client, connection) = config.connect_raw(socket, NoTls).await.map_err(Attempt::Server)?;
-    Ok(drive(client, connection, Way::Socket(path), resolved, dbname))
+/// The socket of a server in a directory; `@` is for the abstract namespace, as libpq has it.
+fn socket_path(host: &str, port: u16) -> PathBuf {
+    let path = Path::new(host).join(format!(".s.PGSQL.{port}"));
+    match host.strip_prefix('@') {
+        None => path,
+        Some(name) => Path::new(&format!("\0{name}")).join(format!(".s.PGSQL.{port}")),
+    }
 }
 
 fn drive<S, T>(

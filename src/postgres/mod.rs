@@ -1,10 +1,9 @@
 //! The way to a PostgreSQL server: the same server, for the same parameters, as libpq's programs reach.
 //!
 //! `resolve` and `lookup` look where libpq looks (explicit parameters, service file, PG* environment, defaults), `passfile` reads
-//! `.pgpass`, `tls` does what `sslmode` asks for, `client` holds the connection (`socket` and `pieces` make it fast), `programs`
-//! finds pg_dump and its kin,
-//! and [`libpq_env`] hands those programs the parameters that were found. A password never stands in an argument list,
-//! an error or a log.
+//! `.pgpass`, `tls` does what `sslmode` asks for, `client` holds the connection (`socket`, `recut` and `pieces` make it fast),
+//! `programs` finds pg_dump and its kin, and [`libpq_env`] hands those programs the parameters that were found. A password never
+//! stands in an argument list, an error or a log.
 
 mod client;
 mod lookup;
@@ -12,6 +11,7 @@ mod passfile;
 mod pieces;
 mod programs;
 mod quote;
+mod recut;
 mod resolve;
 mod scratch;
 mod service;

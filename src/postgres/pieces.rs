@@ -5,6 +5,8 @@
 //! COPY's text is one stream whatever the messages are, so here the messages are cut anew: short ones are joined and long ones are split.
 //! All other messages stay as they are.
 
+use tokio::io::ReadBuf;
+
 /// Bytes of a message's head: its kind, and its length without the kind.
 const HEAD: usize = 5;
 /// The kind of `CopyData`.
@@ -56,6 +58,34 @@ impl Pieces {
             bytes = behind;
         }
         close(&mut open, out);
+    }
+}
+
+/// What was cut and waits to be read.
+#[derive(Debug, Default)]
+pub struct Ready {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Ready {
+    /// Whether all has been read.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    /// The next bytes; gives the room of those that were read.
+    pub fn replace(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        self.at = 0;
+        std::mem::replace(&mut self.bytes, bytes)
+    }
+
+    /// Hands on what there is room for.
+    pub fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let left = &self.bytes[self.at..];
+        let count = left.len().min(buf.remaining());
+        buf.put_slice(&left[..count]);
+        self.at += count;
     }
 }
 

@@ -1,4 +1,4 @@
-//! A unix socket to a server, read in a way that suits COPY.
+//! A socket to a server, without TLS, read in a way that suits COPY.
 //!
 //! A backend sends 8 KiB at a time. Whoever waits in epoll is woken by each of these writes, and with two cores the wake-ups, on both sides,
 //! cost as much as reading the table. So a thread reads the socket: while rows come it sleeps a moment after each read that did not find
@@ -6,21 +6,23 @@
 //! delays.
 
 use std::io;
-use std::net::Shutdown;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixStream;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::mpsc as threads;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, send};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, send, setsockopt, shutdown, sockopt};
+use nix::unistd::read;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
-use super::pieces::Pieces;
+use super::pieces::{Pieces, Ready};
 
 /// Bytes that one read takes at most: more than Linux keeps in a socket unless it was told to.
 const CHUNK: usize = 256 * 1024;
@@ -35,19 +37,42 @@ const WAITING: usize = 2;
 #[derive(Debug)]
 pub struct Socket {
     incoming: mpsc::Receiver<io::Result<Vec<u8>>>,
-    piece: Vec<u8>,
-    at: usize,
+    ready: Ready,
     /// Pieces that were read go back to the thread, to be filled again.
     spare: threads::Sender<Vec<u8>>,
     /// Waits for room to write alone: an interest in reading would wake up at every byte that comes.
-    outgoing: AsyncFd<UnixStream>,
+    outgoing: AsyncFd<OwnedFd>,
 }
 
 impl Socket {
-    /// Connects to a server's socket.
-    pub async fn connect(path: &Path) -> io::Result<Self> {
-        let socket = tokio::net::UnixStream::connect(path).await?.into_std()?;
+    /// Connects to a server's socket in the file system; one whose path begins with NUL is abstract.
+    pub async fn unix(path: &Path) -> io::Result<Self> {
+        let socket = UnixStream::connect(path).await?.into_std()?;
         socket.set_nonblocking(false)?;
+        Self::over(socket.into())
+    }
+
+    /// Connects over TCP, and gives the address that answered. A peer that is gone is noticed after `idle` seconds of silence.
+    pub async fn tcp(
+        host: &str,
+        address: Option<IpAddr>,
+        port: u16,
+        idle: u32,
+    ) -> io::Result<(Self, SocketAddr)> {
+        let socket = match address {
+            Some(address) => TcpStream::connect((address, port)).await,
+            None => TcpStream::connect((host, port)).await,
+        }?;
+        let peer = socket.peer_addr()?;
+        socket.set_nodelay(true)?;
+        let socket = socket.into_std()?;
+        socket.set_nonblocking(false)?;
+        setsockopt(&socket, sockopt::KeepAlive, &true)?;
+        setsockopt(&socket, sockopt::TcpKeepIdle, &idle)?;
+        Ok((Self::over(socket.into())?, peer))
+    }
+
+    fn over(socket: OwnedFd) -> io::Result<Self> {
         let reading = socket.try_clone()?;
         let (sender, incoming) = mpsc::channel(WAITING);
         let (spare, spares) = threads::channel();
@@ -57,37 +82,36 @@ impl Socket {
             .spawn(move || read_all(&reading, &sender, &spares))?;
         #[expect(
             deprecated,
-            reason = "what it warns of is a descriptor that changes or is closed: a UnixStream owns its own"
+            reason = "what it warns of is a descriptor that changes or is closed: this one is owned"
         )]
         let outgoing = AsyncFd::with_interest(socket, Interest::WRITABLE)?;
-        Ok(Self { incoming, piece: Vec::new(), at: 0, spare, outgoing })
+        Ok(Self { incoming, ready: Ready::default(), spare, outgoing })
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         // One that is not connected any more has no reader left to wake.
-        let _ = self.outgoing.get_ref().shutdown(Shutdown::Both);
+        let _ = shutdown(self.outgoing.as_raw_fd(), Shutdown::Both);
     }
 }
 
 /// Reads until the server or we have ended the connection.
 fn read_all(
-    mut socket: &UnixStream,
+    socket: &OwnedFd,
     sender: &mpsc::Sender<io::Result<Vec<u8>>>,
     spares: &threads::Receiver<Vec<u8>>,
 ) {
-    use io::Read as _;
     let mut pieces = Pieces::default();
     let mut chunk = vec![0; CHUNK];
     loop {
-        let count = match socket.read(&mut chunk) {
+        let count = match read(socket, &mut chunk) {
             Ok(0) => return,
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(Errno::EINTR) => continue,
             Err(error) => {
                 // Who has gone does not need to know.
-                let _ = sender.blocking_send(Err(error));
+                let _ = sender.blocking_send(Err(error.into()));
                 return;
             }
         };
@@ -106,21 +130,15 @@ fn read_all(
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.at == this.piece.len() {
+        if this.ready.is_empty() {
             match ready!(this.incoming.poll_recv(cx)) {
-                Some(Ok(piece)) => {
-                    // The thread may have ended meanwhile.
-                    let _ = this.spare.send(std::mem::replace(&mut this.piece, piece));
-                    this.at = 0;
-                }
+                // The thread may have ended meanwhile.
+                Some(Ok(piece)) => _ = this.spare.send(this.ready.replace(piece)),
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(())),
             }
         }
-        let left = &this.piece[this.at..];
-        let count = left.len().min(buf.remaining());
-        buf.put_slice(&left[..count]);
-        this.at += count;
+        this.ready.give(buf);
         Poll::Ready(Ok(()))
     }
 }
@@ -143,6 +161,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.outgoing.get_ref().shutdown(Shutdown::Write))
+        Poll::Ready(shutdown(self.outgoing.as_raw_fd(), Shutdown::Write).map_err(io::Error::from))
     }
 }
