@@ -5,18 +5,16 @@
 mod support;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use daykeep::clock::SystemClock;
 use daykeep::config::{Database, Databases};
 use daykeep::database::{Comparison, Live, Recorded, compare, prepare};
-use daykeep::event::{Context, Silent};
+use daykeep::event::Context;
 use daykeep::manifest::{DatabaseRecord, DatabaseSeal, Released, Still};
 use daykeep::postgres::{self, Programs};
+use support::context::context;
 use support::postgres::{Server, default_major, majors};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 struct Held;
 impl Still for Held {}
@@ -90,11 +88,7 @@ impl World {
         server.psql("postgres", "CREATE DATABASE caf ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
         server.psql("shop", SHOP);
         server.psql("caf", "CREATE TABLE \"café\" (\"prix é\" text); INSERT INTO \"café\" VALUES ('1 é')");
-        let context = Context {
-            observer: Arc::new(Silent),
-            cancel: CancellationToken::new(),
-            clock: Arc::new(SystemClock::new()),
-        };
+        let context = context();
         let config = Database {
             server: server.config(),
             databases: Databases::AllBut(vec![]),

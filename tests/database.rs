@@ -12,36 +12,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use daykeep::clock::SystemClock;
 use daykeep::config::{Database, Databases};
 use daykeep::database::{DayBefore, Error, Frozen, directory_name, prepare};
-use daykeep::event::{Context, Event, Recording};
+use daykeep::event::Event;
 use daykeep::manifest::{DatabaseRecord, Released, Rows, Still, TableReader, TableRecord};
 use futures_util::TryStreamExt as _;
+use support::context::{context, notices, recorded};
 use support::postgres::Server;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 struct Held;
 impl Still for Held {}
 struct Free;
 impl Released for Free {}
-
-/// A context that keeps what it hears.
-fn context() -> (Context, Arc<Recording>) {
-    let heard = Arc::new(Recording::default());
-    let context = Context {
-        observer: heard.clone(),
-        cancel: CancellationToken::new(),
-        clock: Arc::new(SystemClock::new()),
-    };
-    (context, heard)
-}
-
-fn notices(heard: &Recording) -> Vec<String> {
-    let text = |event| if let Event::Notice { text, .. } = event { Some(text) } else { None };
-    heard.events().into_iter().filter_map(text).collect()
-}
 
 fn config(server: &Server) -> Database {
     Database {
@@ -60,7 +43,7 @@ fn only(server: &Server, name: &str) -> Database {
 }
 
 async fn freeze(config: &Database) -> Result<Frozen, Error> {
-    let (context, _) = context();
+    let context = context();
     prepare(config, &context).await?.freeze(&Held, &context).await
 }
 
@@ -85,7 +68,7 @@ impl Sealed {
 
 /// A whole dump into `<vault>/<day>/database`.
 async fn dump_day(config: &Database, vault: &Path, day: &str, previous: Option<&str>) -> DatabaseRecord {
-    let (context, _) = context();
+    let context = context();
     let mut frozen = freeze(config).await.unwrap();
     let target = vault.join(day).join("database");
     let previous = previous.map(|day| Sealed::of(&vault.join(day)));
@@ -284,7 +267,7 @@ async fn a_new_base_shares_no_inode_and_leftovers_go() {
     for name in ["globals.sql", "postgres/rest.dump", "postgres/tables/.long-0", "postgres/load.txt"] {
         std::fs::write(target.join(name), "half").unwrap();
     }
-    let (context, _) = context();
+    let context = context();
     let mut frozen = freeze(&config).await.unwrap();
     let previous = Sealed::of(&vault.path().join("1"));
     frozen.dump(&Free, &target, Some(previous.day_before()), true, &context).await.unwrap();
@@ -317,7 +300,7 @@ async fn a_damaged_day_before_is_told_and_not_linked() {
     std::fs::write(&path, bytes).unwrap();
     std::fs::remove_file(tables_dir.join(format!("{gone}.zst"))).unwrap();
     for (day, previous) in [("2", sealed), ("3", unknown)] {
-        let (context, heard) = context();
+        let (context, heard) = recorded();
         let mut frozen = freeze(&config).await.unwrap();
         let target = vault.path().join(day).join("database");
         frozen.dump(&Free, &target, Some(previous.day_before()), false, &context).await.unwrap();
@@ -437,7 +420,7 @@ async fn rows_come_from_the_snapshot_before_and_after_the_dump() {
     assert!(refused.contains("read-only transaction"), "{refused}");
     assert!(frozen.rows("other", "SELECT 1").await.is_err());
     let vault = TempDir::new().unwrap();
-    let (context, heard) = context();
+    let (context, heard) = recorded();
     let target = vault.path().join("1/database");
     let record = frozen.dump(&Free, &target, None, false, &context).await.unwrap().record;
     assert_eq!(record.databases[0].rows, 2);
@@ -463,7 +446,7 @@ async fn a_lost_session_fails_the_run() {
         ("application_name LIKE 'daykeep rest%'", "pg_dump"),
     ] {
         fill(&server, "postgres", "t_more", 10);
-        let (context, _) = context();
+        let context = context();
         let mut frozen = freeze(&config).await.unwrap();
         // pg_dump may have ended its reading already, with a day this small: the keeper never has.
         let killed = server.psql(
@@ -479,7 +462,7 @@ async fn a_lost_session_fails_the_run() {
         server.psql("postgres", "DROP TABLE t_more");
     }
     let mut server = server;
-    let (context, _) = context();
+    let context = context();
     let mut frozen = freeze(&config).await.unwrap();
     server.stop_immediately();
     let error =
@@ -500,7 +483,7 @@ async fn what_cannot_work_is_refused_before_the_hold() {
         "CREATE TABLE secret (a int); CREATE SEQUENCE s; GRANT SELECT ON ALL TABLES IN SCHEMA public TO granted;
          GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO granted",
     );
-    let (context, heard) = context();
+    let (context, heard) = recorded();
     let said = async |config: &Database| prepare(config, &context).await.map(|_| ()).unwrap_err().to_string();
     let as_role = |role: &str| {
         let mut config = only(&server, "app");
@@ -712,7 +695,7 @@ async fn many_databases_with_few_connections() {
         server.psql(&format!("d{number}"), "CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
     }
     let vault = TempDir::new().unwrap();
-    let (context, _) = context();
+    let context = context();
     let prepared = prepare(&config(&server), &context).await.unwrap();
     let warned = prepared.report().warnings.clone();
     assert!(warned[0].starts_with("only 2") && warned[0].contains("raise max_connections by"), "{warned:?}");
@@ -733,7 +716,7 @@ async fn many_databases_with_few_connections() {
 async fn a_cancelled_dump_leaves_nothing_behind() {
     let server = Server::start(None);
     fill(&server, "postgres", "big", 400_000);
-    let (context, _) = context();
+    let context = context();
     let config = only(&server, "postgres");
     let mut frozen = freeze(&config).await.unwrap();
     let vault = TempDir::new().unwrap();

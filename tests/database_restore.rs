@@ -12,10 +12,9 @@ use daykeep::database::restore::{
     Action, Beside, Loaded, Made, RestoreError, State, Survey, Swap, Target, Wish, fill, load, survey,
 };
 use daykeep::manifest::Manifest;
+use support::context::context;
 use support::cut::{Cut, Last};
-use support::picture::{
-    Picture, Tablespace, assert_same, comparable, context, dump, dump_by, load_dump, picture,
-};
+use support::picture::{Picture, Tablespace, assert_same, comparable, dump, dump_by, load_dump, picture};
 use support::postgres::{Server, check, newest_bin_dir};
 use tempfile::TempDir;
 

@@ -10,7 +10,8 @@ use std::process::Command;
 
 use daykeep::database;
 use daykeep::manifest::Manifest;
-use support::picture::{Tablespace, assert_same, context, dump, load_dump, picture};
+use support::context::context;
+use support::picture::{Tablespace, assert_same, dump, load_dump, picture};
 use support::postgres::{Server, check, feed};
 
 fn exported(day: &Path, manifest: &Manifest, bin_dir: &Path) -> Vec<u8> {

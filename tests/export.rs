@@ -6,25 +6,17 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use daykeep::clock::SystemClock;
 use daykeep::database::{ExportError, export};
-use daykeep::event::{Context, Silent};
 use daykeep::manifest::Manifest;
+use support::context::context;
 use support::day;
 use support::postgres::Server;
-use tokio_util::sync::CancellationToken;
 
 fn exported(day: &Path, manifest: &Manifest, databases: Option<&[String]>) -> Result<String, ExportError> {
-    let context = Context {
-        observer: Arc::new(Silent),
-        cancel: CancellationToken::new(),
-        clock: Arc::new(SystemClock::new()),
-    };
     let mut stream = Vec::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(export(day, manifest, None, databases, &mut stream, &context))?;
+    runtime.block_on(export(day, manifest, None, databases, &mut stream, &context()))?;
     Ok(String::from_utf8(stream).unwrap())
 }
 

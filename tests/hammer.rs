@@ -8,13 +8,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use daykeep::clock::SystemClock;
 use daykeep::config::{self, Check};
 use daykeep::crosscheck::{self, cross_check};
 use daykeep::database::{self, Frozen, Prepared};
-use daykeep::event::{Context, Recording};
+use daykeep::event::Context;
 use daykeep::hold::{self, Held};
 use daykeep::manifest::RecordWriter;
 use daykeep::tree::{self, DayTree, Warm};
@@ -24,6 +22,7 @@ mod application;
 mod support;
 
 use application::{ACCOUNTS, Application, BALANCE};
+use support::context::context;
 use support::postgres::{Server, check};
 use support::programs::example;
 use support::repository::{NAME, Repository};
@@ -200,13 +199,8 @@ impl Parts {
             let application = Application::start(&repository);
             let mut config = config::load(&repository.config_file()).expect("a configuration");
             let configured = config.repositories.remove(NAME).expect("the repository");
-            let context = Context {
-                observer: Arc::new(Recording::default()),
-                cancel: tokio_util::sync::CancellationToken::new(),
-                clock: Arc::new(SystemClock::new()),
-            };
             let check = configured.checks["files"].clone();
-            Self { application, repository, configured, check, context }
+            Self { application, repository, configured, check, context: context() }
         })
     }
 

@@ -14,18 +14,17 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use daykeep::clock::SystemClock;
-use daykeep::config::Tree;
-use daykeep::event::{Context, Recording, Silent};
+use daykeep::event::Context;
 use daykeep::fs::dir::{Dir, Kind};
-use daykeep::manifest::{RecordWriter, Released, Still};
-use daykeep::tree::restore::{Plan, Source, State, Wish, plan};
-use daykeep::tree::{Job, Previous, warm};
+use daykeep::tree::restore::{Plan, State, Wish, plan};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+mod support;
+
+use support::live::Live;
 
 /// What only root may read, and no day may hold.
 const SECRET: &str = "the secret of somebody else";
@@ -34,30 +33,13 @@ const LONG: Duration = Duration::from_secs(5);
 /// The names that are the same inside and outside.
 const NAMES: usize = 8;
 
-struct Witness;
-impl Still for Witness {}
-impl Released for Witness {}
-
-struct Bench {
-    dir: tempfile::TempDir,
-    tree: Tree,
-    context: Context,
-}
-
-impl Bench {
+impl Live {
     /// A tree, and beside it `outside` with the same names, of which nothing may be read or changed.
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = Tree {
-            name: "files".into(),
-            path: dir.path().join("live"),
-            filters: Vec::new(),
-            content_named: false,
-            one_file_system: true,
-        };
+    fn with_outside() -> Self {
+        let live = Self::new("live");
         for (root, text) in [("live", "what is kept"), ("outside", SECRET)] {
             for directory in ["a", "b/c"] {
-                let at = dir.path().join(root).join(directory);
+                let at = live.path(root).join(directory);
                 fs::create_dir_all(&at).unwrap();
                 for number in 0..NAMES {
                     fs::write(at.join(number.to_string()), format!("{text} {number}\n")).unwrap();
@@ -66,47 +48,7 @@ impl Bench {
                 }
             }
         }
-        let context = Context {
-            observer: Arc::new(Silent),
-            cancel: tokio_util::sync::CancellationToken::new(),
-            clock: Arc::new(SystemClock::new()),
-        };
-        Self { dir, tree, context }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn day(&self, name: &str) -> Source {
-        let day = self.path(name);
-        Source {
-            tree_dir: day.join("trees/files"),
-            records: day.join("files.jsonl.zst"),
-            tree: "files".into(),
-        }
-    }
-
-    /// A day of the tree, or why there is none.
-    fn keep(&self, name: &str, previous: Option<&str>) -> Result<(), daykeep::tree::Error> {
-        let previous = previous.map(|name| {
-            let Source { tree_dir, records, .. } = self.day(name);
-            Previous { tree_dir, records }
-        });
-        let job = Job {
-            tree: self.tree.clone(),
-            target: self.day(name).tree_dir,
-            new_base: previous.is_none(),
-            previous,
-            jobs: 2,
-            copy_rate: None,
-            idle: false,
-        };
-        let fenced = warm(&job, &self.context)?.fence(&Witness, &self.context)?;
-        let mut writer = RecordWriter::create(&self.day(name).records).unwrap();
-        fenced.finish(&Witness, &mut writer, &self.context)?;
-        writer.finish().unwrap();
-        Ok(())
+        live
     }
 
     fn plan(&self, context: &Context) -> Result<Plan, daykeep::tree::restore::Error> {
@@ -271,7 +213,7 @@ fn grep(directory: &Path) -> String {
 
 #[test]
 fn a_backup_reads_nothing_outside_of_the_tree() {
-    let bench = Bench::new();
+    let bench = Live::with_outside();
     let before = bench.outside();
     let traps = bench.traps();
     let mut kept: Option<String> = None;
@@ -294,7 +236,7 @@ fn a_backup_reads_nothing_outside_of_the_tree() {
 
 #[test]
 fn a_restore_changes_nothing_outside_of_the_tree() {
-    let bench = Bench::new();
+    let bench = Live::with_outside();
     bench.keep("day", None).unwrap();
     let traps = bench.traps();
     let before = bench.outside();
@@ -326,7 +268,7 @@ fn a_restore_changes_nothing_outside_of_the_tree() {
 /// The name whose mode is to be set is a link at the moment at which it is set.
 #[test]
 fn a_link_in_place_of_a_planned_file_is_not_followed() {
-    let bench = Bench::new();
+    let bench = Live::with_outside();
     bench.keep("day", None).unwrap();
     let file = bench.tree.path.join("a/1");
     for (name, directory) in [("a/1", false), ("b/c", true)] {
@@ -359,7 +301,7 @@ fn a_link_in_place_of_a_planned_file_is_not_followed() {
 /// Whoever had the live file open could write into it after it was compared.
 #[test]
 fn a_file_that_gives_rights_is_made_anew_and_not_given_them() {
-    let bench = Bench::new();
+    let bench = Live::with_outside();
     let file = bench.tree.path.join("a/1");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
     bench.keep("day", None).unwrap();
@@ -380,7 +322,7 @@ fn the_directory_for_what_is_staged_must_be_ours() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    let bench = Bench::new();
+    let bench = Live::with_outside();
     bench.keep("day", None).unwrap();
     fs::remove_file(bench.tree.path.join("a/1")).unwrap();
     let plan = bench.plan(&bench.context).unwrap();
@@ -402,7 +344,7 @@ fn a_root_that_somebody_else_has_made_a_link_is_refused() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    let mut bench = Bench::new();
+    let mut bench = Live::with_outside();
     bench.keep("day", None).unwrap();
     let root = bench.path("root");
     symlink("outside", &root).unwrap();
@@ -418,6 +360,5 @@ fn a_root_that_somebody_else_has_made_a_link_is_refused() {
     assert_eq!(bench.outside(), before);
     // Root's own link is the admin's word.
     lchown(&root, Some(0), None).unwrap();
-    bench.context.observer = Arc::new(Recording::default());
     bench.keep("wanted", None).unwrap();
 }

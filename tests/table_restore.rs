@@ -11,8 +11,9 @@ use daykeep::database::restore::{
     survey_table,
 };
 use daykeep::manifest::Manifest;
+use support::context::context;
 use support::cut::{Cut, Last};
-use support::picture::{assert_same, context, dump, picture};
+use support::picture::{assert_same, dump, picture};
 use support::postgres::{Server, check};
 use tempfile::TempDir;
 

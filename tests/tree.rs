@@ -14,32 +14,47 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use daykeep::clock::SystemClock;
-use daykeep::config::{Filter, Tree};
-use daykeep::event::{Context, Event, Recording};
-use daykeep::manifest::{FileKind, FileRecord, RecordReader, RecordWriter, Released, Still, TreeRecord};
-use daykeep::tree::{DayTree, Error, Job, Previous, Warm, warm};
+use daykeep::config::Filter;
+use daykeep::event::Context;
+use daykeep::manifest::{FileKind, FileRecord, RecordWriter, TreeRecord};
+use daykeep::tree::{DayTree, Error, Job, Warm, warm};
 
-struct Witness;
-impl Still for Witness {}
-impl Released for Witness {}
+mod support;
 
-/// A source and the days kept of it.
+use support::context::Witness;
+use support::live::{Live, differences, is_root, run, sh};
+
+/// A source and the days kept of it, one after the other.
 struct Bench {
-    dir: tempfile::TempDir,
-    tree: Tree,
+    live: Live,
     days: u32,
     new_base: bool,
-    heard: Arc<Recording>,
-    context: Context,
+}
+
+impl Deref for Bench {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.live
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut Live {
+        &mut self.live
+    }
+}
+
+fn name_of(day: u32) -> String {
+    format!("day{day}")
 }
 
 impl Bench {
@@ -48,23 +63,7 @@ impl Bench {
     }
 
     fn below(place: &Path) -> Self {
-        let dir = tempfile::tempdir_in(place).unwrap();
-        let path = dir.path().join("source");
-        fs::create_dir(&path).unwrap();
-        let tree = Tree {
-            name: "files".into(),
-            path,
-            filters: Vec::new(),
-            content_named: false,
-            one_file_system: true,
-        };
-        let heard = Arc::new(Recording::default());
-        let context = Context {
-            observer: heard.clone(),
-            cancel: tokio_util::sync::CancellationToken::new(),
-            clock: Arc::new(SystemClock::new()),
-        };
-        Self { dir, tree, days: 0, new_base: false, heard, context }
+        Self { live: Live::below(place, "source"), days: 0, new_base: false }
     }
 
     fn source(&self, path: impl AsRef<Path>) -> PathBuf {
@@ -78,7 +77,7 @@ impl Bench {
     }
 
     fn day(&self, day: u32) -> PathBuf {
-        self.dir.path().join(format!("day{day}"))
+        self.path(&name_of(day))
     }
 
     fn tree_of(&self, day: u32) -> PathBuf {
@@ -86,19 +85,9 @@ impl Bench {
     }
 
     fn job(&self) -> Job {
-        let previous = (self.days > 0).then(|| Previous {
-            tree_dir: self.tree_of(self.days),
-            records: self.day(self.days).join("files.jsonl.zst"),
-        });
-        Job {
-            tree: self.tree.clone(),
-            target: self.tree_of(self.days + 1),
-            previous,
-            new_base: self.new_base,
-            jobs: 2,
-            copy_rate: None,
-            idle: false,
-        }
+        let previous = (self.days > 0).then(|| name_of(self.days));
+        let job = self.live.job(&name_of(self.days + 1), previous.as_deref());
+        Job { new_base: self.new_base, ..job }
     }
 
     fn warm(&self) -> Warm {
@@ -106,11 +95,8 @@ impl Bench {
     }
 
     fn seal(&mut self, warm: Warm) -> TreeRecord {
-        let fenced = warm.fence(&Witness, &self.context).unwrap();
         self.days += 1;
-        let mut writer = RecordWriter::create(&self.day(self.days).join("files.jsonl.zst")).unwrap();
-        let record = fenced.finish(&Witness, &mut writer, &self.context).unwrap();
-        writer.finish().unwrap();
+        let record = self.fill(&name_of(self.days), warm).unwrap();
         assert_eq!(
             fs::read_dir(self.day(self.days).join("trees")).unwrap().count(),
             1,
@@ -133,7 +119,7 @@ impl Bench {
     }
 
     fn records(&self, day: u32) -> Vec<FileRecord> {
-        RecordReader::open(&self.day(day).join("files.jsonl.zst")).unwrap().map(Result::unwrap).collect()
+        self.live.records(&name_of(day))
     }
 
     /// Every record says what is in the day, and everything in the day has its record.
@@ -171,39 +157,6 @@ impl Bench {
     fn inode(&self, day: u32, path: &str) -> u64 {
         fs::symlink_metadata(self.tree_of(day).join(path)).unwrap().ino()
     }
-
-    fn notices(&self) -> String {
-        let text = |event| if let Event::Notice { text, .. } = event { Some(text) } else { None };
-        self.heard.events().into_iter().filter_map(text).collect::<Vec<_>>().join("\n")
-    }
-}
-
-fn run(program: &str, args: &[&[u8]]) -> String {
-    let args = args.iter().map(|arg| std::ffi::OsStr::from_bytes(arg));
-    let output = Command::new(program).args(args).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program}: {said}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn sh(dir: &Path, script: &str) {
-    let output = Command::new("sh").args(["-ec", script]).current_dir(dir).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// What rsync would do to make `b` as `a`, sockets aside.
-fn differences(a: &Path, b: &Path) -> String {
-    let (a, b) = (format!("{}/", a.display()), format!("{}/", b.display()));
-    let args = ["-aHAXnci", "--numeric-ids", "--delete", &a, &b];
-    let text = run("rsync", &args.map(str::as_bytes));
-    text.lines()
-        .filter(|line| line.as_bytes().get(1).is_none_or(|kind| *kind != b'S'))
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 #[test]

@@ -19,59 +19,20 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
-use daykeep::clock::SystemClock;
-use daykeep::config::{Filter, Tree};
-use daykeep::event::{Context, Event, Recording};
-use daykeep::manifest::{FileRecord, RecordReader, RecordWriter, Released, Still};
+use daykeep::config::Filter;
+use daykeep::manifest::{FileRecord, RecordWriter};
 use daykeep::tree::restore::{Built, Elsewhere, Error, Plan, RootIs, Source, Wish, compare, elsewhere, plan};
-use daykeep::tree::{Job, warm};
 
-#[path = "support/programs.rs"]
-mod programs;
+mod support;
 
-use programs::example;
+use support::live::{Live, differences, is_root, run, sh};
+use support::programs::example;
 
-struct Witness;
-impl Still for Witness {}
-impl Released for Witness {}
-
-/// A live tree and a day of it.
-struct Bench {
-    dir: tempfile::TempDir,
-    tree: Tree,
-    heard: Arc<Recording>,
-    context: Context,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("live");
-        fs::create_dir(&path).unwrap();
-        let tree = Tree {
-            name: "files".into(),
-            path,
-            filters: Vec::new(),
-            content_named: false,
-            one_file_system: true,
-        };
-        let heard = Arc::new(Recording::default());
-        let context = Context {
-            observer: heard.clone(),
-            cancel: tokio_util::sync::CancellationToken::new(),
-            clock: Arc::new(SystemClock::new()),
-        };
-        Self { dir, tree, heard, context }
-    }
-
+/// The live tree, and the day of it.
+impl Live {
     fn live(&self) -> &Path {
         &self.tree.path
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
     }
 
     fn sh(&self, script: &str) {
@@ -79,48 +40,22 @@ impl Bench {
     }
 
     fn source(&self) -> Source {
-        Source {
-            tree_dir: self.path("day/trees/files"),
-            records: self.path("day/files.jsonl.zst"),
-            tree: "files".into(),
-        }
+        self.day("day")
     }
 
-    /// Keeps the live tree as the day.
-    fn keep(&self) {
-        let job = Job {
-            tree: self.tree.clone(),
-            target: self.source().tree_dir,
-            previous: None,
-            new_base: true,
-            jobs: 2,
-            copy_rate: None,
-            idle: false,
-        };
-        let fenced = warm(&job, &self.context).unwrap().fence(&Witness, &self.context).unwrap();
-        let mut writer = RecordWriter::create(&self.source().records).unwrap();
-        fenced.finish(&Witness, &mut writer, &self.context).unwrap();
-        writer.finish().unwrap();
-    }
-
-    fn records(&self) -> Vec<FileRecord> {
-        RecordReader::open(&self.source().records).unwrap().map(Result::unwrap).collect()
+    fn keep_day(&self) {
+        self.keep("day", None).unwrap();
     }
 
     /// Writes other records than those of the day.
     fn tamper(&self, change: impl FnOnce(&mut Vec<FileRecord>)) {
-        let mut records = self.records();
+        let mut records = self.records("day");
         change(&mut records);
         let mut writer = RecordWriter::create(&self.source().records).unwrap();
         for record in &records {
             writer.write(record).unwrap();
         }
         writer.finish().unwrap();
-    }
-
-    fn notices(&self) -> String {
-        let text = |event| if let Event::Notice { text, .. } = event { Some(text) } else { None };
-        self.heard.events().into_iter().filter_map(text).collect::<Vec<_>>().join("\n")
     }
 
     fn elsewhere(&self, target: &str, path: Option<&str>) -> Result<Built, Error> {
@@ -136,8 +71,8 @@ impl Bench {
     }
 }
 
-/// A restore of the bench's day.
-impl Bench {
+/// A restore of the day.
+impl Live {
     fn wish(&self) -> Wish {
         Wish {
             source: self.source(),
@@ -155,9 +90,9 @@ impl Bench {
 
     /// Nothing differs from the day, by daykeep's eyes and by rsync's.
     fn assert_is_the_day(&self) {
-        let differences = compare(&self.source(), &self.tree, 2, &self.context).unwrap();
-        assert_eq!(differences.first, [], "{} differences", differences.total);
-        assert_eq!(crate::differences(&self.source().tree_dir, self.live()), "");
+        let found = compare(&self.source(), &self.tree, 2, &self.context).unwrap();
+        assert_eq!(found.first, [], "{} differences", found.total);
+        assert_eq!(differences(&self.source().tree_dir, self.live()), "");
     }
 
     fn assert_nothing_is_left(&self) {
@@ -272,32 +207,6 @@ fn stir(root: &Path, dice: &mut Dice, times: u64) {
     }
 }
 
-fn sh(dir: &Path, script: &str) {
-    let output = Command::new("bash").args(["-ec", script]).current_dir(dir).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn run(program: &str, args: &[&[u8]]) -> String {
-    let args = args.iter().map(|arg| std::ffi::OsStr::from_bytes(arg));
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// What rsync would do to make `b` as `a`, sockets aside.
-fn differences(a: &Path, b: &Path) -> String {
-    let (a, b) = (format!("{}/", a.display()), format!("{}/", b.display()));
-    let args = ["-aHAXnci", "--numeric-ids", "--delete", &a, &b];
-    let text = run("rsync", &args.map(str::as_bytes));
-    text.lines()
-        .filter(|line| line.as_bytes().get(1).is_none_or(|kind| *kind != b'S'))
-        .fold(String::new(), |text, line| text + line + "\n")
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Everything that a tree can hold.
 const ALL_KINDS: &str = r#"
     mkdir -p a/b/c empty deep/$(printf 'd/%.0s' {1..60})
@@ -319,10 +228,10 @@ const ALL_KINDS: &str = r#"
 
 #[test]
 fn a_tree_is_put_where_nothing_is() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh(ALL_KINDS);
     bench.sh("mkdir .daykeep-restore-7 a/.daykeep-restore-8");
-    bench.keep();
+    bench.keep_day();
     bench.sh("rmdir .daykeep-restore-7 a/.daykeep-restore-8");
     sh(bench.dir.path(), "touch -r day/trees/files live; touch -r day/trees/files/a live/a");
     let built = bench.elsewhere("new/place", None).unwrap();
@@ -341,9 +250,9 @@ fn a_tree_is_put_where_nothing_is() {
 
 #[test]
 fn one_path_is_put_elsewhere_with_the_directories_above_it() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh(ALL_KINDS);
-    bench.keep();
+    bench.keep_day();
     fs::create_dir(bench.path("one")).unwrap();
     bench.elsewhere("one", Some("a/b/c")).unwrap();
     let found = run("find", &[bench.path("one").as_os_str().as_bytes(), b"-printf", b"%P\n"]);
@@ -357,9 +266,9 @@ fn a_damaged_day_is_told_and_gets_no_place() {
     for damage in
         ["printf jello > a/file", "rm a/file", "rm -r a && ln -s /etc a", "rm a/b/c/x && mkfifo a/b/c/x"]
     {
-        let bench = Bench::new();
+        let bench = Live::new("live");
         bench.sh(ALL_KINDS);
-        bench.keep();
+        bench.keep_day();
         sh(&bench.source().tree_dir, damage);
         let error = bench.elsewhere("place", None).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{damage}: {error}");
@@ -386,10 +295,10 @@ fn records_that_lead_out_of_the_tree_are_refused() {
         (|all| all.swap(1, 2), "no record before it makes the directory"),
         (|all| drop(all.remove(0)), "no record before it makes the directory"),
     ];
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh("mkdir a; echo 1 > a/x; echo 2 > a/y");
-    bench.keep();
-    let records = bench.records();
+    bench.keep_day();
+    let records = bench.records("day");
     for (number, (change, problem)) in changes.into_iter().enumerate() {
         bench.tamper(|all| {
             *all = records.clone();
@@ -407,9 +316,9 @@ fn whatever_the_tree_has_become_it_is_the_day_again_and_then_what_it_was() {
     for round in 0..40 {
         let seed = seed * 1000 + round;
         let mut dice = Dice(seed);
-        let bench = Bench::new();
+        let bench = Live::new("live");
         stir(bench.live(), &mut dice, 40);
-        bench.keep();
+        bench.keep_day();
         let changes = dice.roll(40);
         stir(bench.live(), &mut dice, changes);
         let before = snapshot(bench.live());
@@ -436,7 +345,7 @@ fn whatever_the_tree_has_become_it_is_the_day_again_and_then_what_it_was() {
 
 // --- killed ---------------------------------------------------------------------------------------------------------------
 
-impl Bench {
+impl Live {
     fn driver(&self, verb: &str) -> Command {
         let mut driver = Command::new(example("tree_restore_driver"));
         driver.arg(self.dir.path()).arg(verb);
@@ -472,13 +381,13 @@ impl Bench {
 }
 
 /// A day, and a tree that differs from it in every way.
-fn stirred(seed: u64) -> (Bench, Dice) {
+fn stirred(seed: u64) -> (Live, Dice) {
     let mut dice = Dice(seed);
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh(ALL_KINDS);
     stir(bench.live(), &mut dice, 60);
     bench.sh("mkdir -p many; for i in {1..70}; do echo $i > many/$i; done; mkdir -p sub/sub; echo 1 > sub/sub/1; echo 2 > sub/2");
-    bench.keep();
+    bench.keep_day();
     stir(bench.live(), &mut dice, 40);
     bench.sh("rm -rf sub; for i in {1..20}; do echo new > many/$i; done; rm many/5*; mkdir more; touch more/{1..9}");
     (bench, dice)
@@ -549,9 +458,9 @@ fn killed_at_100_random_moments_it_goes_forward_and_back() {
 
 #[test]
 fn excluded_names_stay_whatever_the_day_has() {
-    let mut bench = Bench::new();
+    let mut bench = Live::new("live");
     bench.sh("mkdir -p keep a; echo 1 > a/f; echo 1 > a/x.log; echo 2 > keep/me");
-    bench.keep();
+    bench.keep_day();
     let rule = |pattern: &str| Filter { include: false, pattern: pattern.to_owned() };
     bench.tree.filters = vec![rule("*.log"), rule("/cache/")];
     bench.sh("rm -r keep a/f; echo mine > a/x.log; mkdir -p cache new/deep; echo c > cache/c; echo l > new/deep/y.log; echo z > new/z");
@@ -581,9 +490,9 @@ fn one_path_is_restored_and_nothing_beside_it() {
         ("a/b/1", "a a/b a/b/1 a/b/new a/new"),
         ("c/d/e", "a a/b a/b/new a/new c c/d c/d/e"),
     ] {
-        let bench = Bench::new();
+        let bench = Live::new("live");
         bench.sh("mkdir -p a/b c/d; echo 1 > a/b/1; echo 2 > a/b/2; echo 3 > c/d/e; echo 4 > c/f; touch -d 2001-01-01 a c c/d");
-        bench.keep();
+        bench.keep_day();
         bench.sh("rm -r a/b/[12] c; echo x > a/b/new; echo x > a/new");
         let before = snapshot(bench.live());
         let wish = Wish { path: Some(path.as_bytes().to_vec()), ..bench.wish() };
@@ -604,9 +513,9 @@ fn one_path_is_restored_and_nothing_beside_it() {
         restore.discard(&bench.context).unwrap();
         assert_same(&before, &snapshot(bench.live()), path);
     }
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh("mkdir a; echo 1 > a/1");
-    bench.keep();
+    bench.keep_day();
     let wish = |path: &str| Wish { path: Some(path.as_bytes().to_vec()), ..bench.wish() };
     assert!(matches!(plan(&wish("a/2"), &bench.context), Err(Error::NotInDay { .. })));
     bench.sh("rm -r a; ln -s /etc a");
@@ -619,9 +528,9 @@ fn one_path_is_restored_and_nothing_beside_it() {
 
 #[test]
 fn a_missing_root_comes_back_with_the_directories_above_it() {
-    let mut bench = Bench::new();
+    let mut bench = Live::new("live");
     bench.sh(ALL_KINDS);
-    bench.keep();
+    bench.keep_day();
     bench.tree.path = bench.path("far/away/root");
     let restore = bench.plan();
     assert_eq!(restore.summary().checks.root, RootIs::Missing);
@@ -644,9 +553,9 @@ fn a_missing_root_comes_back_with_the_directories_above_it() {
 
 #[test]
 fn a_damaged_day_is_found_before_anything_is_changed() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh("echo one > a; echo two > b");
-    bench.keep();
+    bench.keep_day();
     bench.sh("echo 1 > a; rm b; echo new > c");
     sh(&bench.source().tree_dir, "echo tvo > b");
     let before = snapshot(bench.live());
@@ -665,9 +574,9 @@ fn a_damaged_day_is_found_before_anything_is_changed() {
 
 #[test]
 fn somebody_elses_changes_are_told_and_never_lost() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh("echo one > a; echo two > b; echo three > c");
-    bench.keep();
+    bench.keep_day();
     bench.sh("echo 1 > a; rm b; echo more > d");
     let before = snapshot(bench.live());
     let restore = bench.plan();
@@ -689,9 +598,9 @@ fn somebody_elses_changes_are_told_and_never_lost() {
 
 #[test]
 fn a_directory_that_another_restore_keeps_things_in_is_no_part_of_a_tree() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh("mkdir a; echo 1 > a/1");
-    bench.keep();
+    bench.keep_day();
     bench.sh("mkdir -p a/.daykeep-restore-9-inner/0; echo x > a/.daykeep-restore-9-inner/0/0; echo 2 > a/1");
     let restore = bench.plan();
     restore.stage(&bench.context).unwrap();
@@ -746,10 +655,10 @@ impl Drop for Mounted {
 
 #[test]
 fn a_root_that_is_a_mount_point_is_restored_from_within() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     let Some(_mounted) = Mounted::tmpfs(bench.live(), "size=32m,mode=0755") else { return };
     bench.sh("mkdir -p a/b; echo 1 > a/b/1; echo 2 > a/2; mkfifo p; ln a/2 two; touch -d 2001-02-03 a . ");
-    bench.keep();
+    bench.keep_day();
     bench.sh("rm -r a/b; echo 3 > a/2; mkdir -p new/x; echo 4 > new/x/4; touch -d 2002-02-02 .");
     let before = snapshot(bench.live());
     let restore = bench.plan();
@@ -779,9 +688,9 @@ fn a_root_that_is_a_mount_point_is_restored_from_within() {
 
 #[test]
 fn what_is_mounted_in_the_tree_stays() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh("mkdir -p m gone/m2; echo 1 > a");
-    bench.keep();
+    bench.keep_day();
     bench.sh("echo 2 > a; mkdir -p extra/m3");
     let Some(_one) = Mounted::tmpfs(&bench.live().join("m"), "size=1m") else { return };
     let Some(_two) = Mounted::tmpfs(&bench.live().join("extra/m3"), "size=1m") else { return };
@@ -797,9 +706,9 @@ fn what_is_mounted_in_the_tree_stays() {
 
 #[test]
 fn a_full_disk_while_staging_leaves_the_tree_as_it_is() {
-    let mut bench = Bench::new();
+    let mut bench = Live::new("live");
     bench.sh("head -c 3000000 /dev/urandom > big; echo 1 > a");
-    bench.keep();
+    bench.keep_day();
     let place = bench.path("small");
     fs::create_dir(&place).unwrap();
     let Some(_mounted) = Mounted::tmpfs(&place, "size=2m") else { return };
@@ -820,9 +729,9 @@ fn a_full_disk_while_staging_leaves_the_tree_as_it_is() {
 
 #[test]
 fn what_is_immutable_is_told_before_anything_is_changed() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh("echo 1 > a; echo 1 > b");
-    bench.keep();
+    bench.keep_day();
     bench.sh("echo 2 > a");
     let chattr =
         |flag: &str| Command::new("chattr").arg(flag).arg(bench.live().join("a")).status().unwrap().success();
@@ -848,13 +757,13 @@ fn what_is_immutable_is_told_before_anything_is_changed() {
 #[test]
 fn directories_that_are_moved_keep_their_times_on_other_file_systems() {
     for kind in ["xfs", "btrfs"] {
-        let mut bench = Bench::new();
+        let mut bench = Live::new("live");
         let (image, place) = (bench.path("image"), bench.path("place"));
         let Some(_mounted) = Mounted::image(kind, &image, &place) else { continue };
         bench.tree.path = place.join("live");
         fs::create_dir(bench.live()).unwrap();
         bench.sh("mkdir -p a/b c/d/e; for i in {1..50}; do echo $i > a/$i; done; touch -d 2001-01-01 a a/b c c/d; head -c 300000 /dev/urandom > big");
-        bench.keep();
+        bench.keep_day();
         bench.sh("rm -r a/b c; echo f > a/b; mkdir -p a/new/x; echo 1 > c; truncate -s 9 big; mkdir -p old/er; touch -d 2003-03-03 old");
         let before = snapshot(bench.live());
         let restore = bench.plan();
@@ -869,9 +778,9 @@ fn directories_that_are_moved_keep_their_times_on_other_file_systems() {
 
 #[test]
 fn who_is_not_root_restores_directories_that_are_closed() {
-    let bench = Bench::new();
+    let bench = Live::new("live");
     bench.sh("mkdir -p ro/sub gone wx; echo 1 > ro/1; echo 2 > ro/sub/2; echo g > gone/g; echo 3 > wx/3; chmod 555 ro ro/sub gone");
-    bench.keep();
+    bench.keep_day();
     bench.sh("chmod u+w ro gone; echo x > ro/x; rm -r ro/1 gone; chmod 555 ro; echo 9 > wx/3; mkdir -p ext/y; chmod 555 ext");
     let driver = bench.driver("forward");
     let as_nobody = |verb: &str| {

@@ -25,9 +25,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-#[path = "support/small.rs"]
-#[allow(dead_code, reason = "only its mounts are used")]
-mod small;
+mod support;
 
 const REPOSITORY: &str = "fossology";
 
@@ -184,13 +182,8 @@ fn assert_links_agree(vault: &Vault, now: Timestamp) {
 }
 
 fn context(now: Timestamp) -> (Context, Arc<Recording>) {
-    let observer = Arc::new(Recording::default());
-    let context = Context {
-        observer: observer.clone(),
-        cancel: CancellationToken::new(),
-        clock: Arc::new(FakeClock::at(now)),
-    };
-    (context, observer)
+    let (context, heard) = support::context::recorded();
+    (Context { clock: Arc::new(FakeClock::at(now)), ..context }, heard)
 }
 
 struct Place {
@@ -1132,7 +1125,7 @@ struct Disk {
 impl Disk {
     fn make() -> Option<Self> {
         // A file system that another test's namespace had a copy of would stay shut down.
-        small::own_mounts().ok()?;
+        support::small::own_mounts().ok()?;
         let dir = tempfile::tempdir().unwrap();
         let (image, path) = (dir.path().join("image"), dir.path().join("disk"));
         fs::create_dir(&path).unwrap();

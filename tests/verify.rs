@@ -6,20 +6,12 @@ mod support;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
-use daykeep::clock::SystemClock;
-use daykeep::event::{Context, Recording};
 use daykeep::vault::Day;
 use daykeep::verify::{self, Choice, Chosen, Report, Sample};
+use support::context::context;
 use support::damage::{self, How, Segments};
 use support::shop::{Shop, said};
-use tokio_util::sync::CancellationToken;
-
-fn context() -> Context {
-    let (observer, clock) = (Arc::new(Recording::default()), Arc::new(SystemClock::new()));
-    Context { observer, cancel: CancellationToken::new(), clock }
-}
 
 fn verify_with(day: &Day, choice: &Choice) -> Report {
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -7,22 +7,15 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use daykeep::clock::SystemClock;
 use daykeep::config::{Database, Databases};
 use daykeep::database::{self, DayBefore};
-use daykeep::event::{Context, Silent};
-use daykeep::manifest::{Manifest, Released, Still};
+use daykeep::manifest::Manifest;
 use tempfile::TempDir;
 
+use super::context::{Witness, context};
 use super::postgres::{Server, check, feed};
-
-/// Nothing writes to the servers here: they stand still and are free at any time.
-struct Quiet;
-impl Still for Quiet {}
-impl Released for Quiet {}
 
 /// What is compared of a server: everything, and what pg_dumpall leaves out.
 #[derive(Debug, PartialEq, Eq)]
@@ -132,14 +125,6 @@ impl Tablespace {
     }
 }
 
-pub fn context() -> Context {
-    Context {
-        observer: Arc::new(Silent),
-        cancel: tokio_util::sync::CancellationToken::new(),
-        clock: Arc::new(SystemClock::new()),
-    }
-}
-
 /// A day of the server: `vault/<day>`, with what is equal or similar taken from `previous`.
 pub fn dump(server: &Server, vault: &Path, day: &str, previous: Option<&str>) -> Manifest {
     dump_by(server, server.bin_dir(), vault, day, previous)
@@ -169,9 +154,9 @@ pub fn dump_by(
     let context = context();
     let work = async {
         let prepared = database::prepare(&config, &context).await?;
-        let mut frozen = prepared.freeze(&Quiet, &context).await?;
+        let mut frozen = prepared.freeze(&Witness, &context).await?;
         let target = target.join("database");
-        let record = frozen.dump(&Quiet, &target, previous, false, &context).await?.record;
+        let record = frozen.dump(&Witness, &target, previous, false, &context).await?.record;
         frozen.finish().await?;
         Ok::<_, database::Error>(record)
     };
