@@ -77,6 +77,12 @@ async fn units(settings: &config::SystemdHold) -> Vec<Finding> {
         } else {
             good(format!("{} is {}", unit.name, unit.active))
         });
+        if unit.after_daykeep {
+            let name = &unit.name;
+            findings.push(bad(format!(
+                "{name} is started after daykeep.service, which at its start waits until {name} is released: take that After= away"
+            )));
+        }
         let triggers = unit.triggered_by.iter().filter(|trigger| !settings.units.contains(trigger));
         findings.extend(triggers.map(|trigger| {
             bad(format!("{trigger} can start {} during the hold: add it to the units of the hold", unit.name))

@@ -40,9 +40,14 @@ pub(super) struct Unit {
     pub(super) triggered_by: Vec<String>,
     /// What systemd stops with it, and does not start with it again.
     pub(super) stopped_with: Vec<String>,
+    /// It is not started before daykeep's daemon is.
+    pub(super) after_daykeep: bool,
     /// Its last start was passed over: `Condition...=` or `ExecCondition=` forbade it.
     pub(super) skipped: bool,
 }
+
+/// The daemon's unit.
+const DAEMON: &str = "daykeep.service";
 
 /// How others may hang on a unit so that they are stopped with it (systemd.unit(5)).
 const STOPPED_WITH: [&str; 5] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"];
@@ -71,7 +76,7 @@ pub(super) async fn show(units: &[String]) -> Result<Vec<Unit>, Error> {
     for name in units {
         let program = Program::new(["systemctl", "show", "--no-pager"])
             .arg("--property=LoadState,ActiveState,FreezerState,ControlGroup,TriggeredBy")
-            .arg("--property=ConditionResult,Result")
+            .arg("--property=ConditionResult,Result,After")
             .arg(format!("--property={}", STOPPED_WITH.join(",")))
             .arg("--")
             .arg(name)
@@ -98,6 +103,7 @@ pub(super) fn parse_show(name: &str, text: &str) -> Unit {
         cgroup: field("ControlGroup"),
         triggered_by: words("TriggeredBy"),
         stopped_with: STOPPED_WITH.iter().flat_map(|key| words(key)).collect(),
+        after_daykeep: words("After").iter().any(|unit| unit == DAEMON),
         skipped: field("ConditionResult") == "no" || field("Result") == "exec-condition",
     }
 }
@@ -357,7 +363,8 @@ mod tests {
         assert_eq!(unit.cgroup, "/system.slice/a.service");
         assert_eq!(unit.triggered_by, ["a.socket", "b.timer"]);
         assert_eq!(unit.stopped_with, ["multi-user.target", "w@1.service"]);
-        assert!(!unit.skipped);
+        assert!(!unit.skipped && !unit.after_daykeep);
+        assert!(parse_show("a.service", "After=basic.target daykeep.service\n").after_daykeep);
     }
 
     #[test]

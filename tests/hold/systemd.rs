@@ -18,7 +18,7 @@ show)
     echo "ActiveState=$active"; echo "FreezerState=$freezer"; echo "ControlGroup="
     [ -f "$here/../forbidden" ] && echo Result=exec-condition || echo Result=success
     echo "TriggeredBy=$(cat "$here/../triggers" 2>/dev/null)"
-    echo "RequiredBy=multi-user.target"; echo "ConsistsOf=$(cat "$here/../parts-of-$unit" 2>/dev/null)" ;;
+    echo "After=basic.target $(cat "$here/../after" 2>/dev/null)"; echo "RequiredBy=multi-user.target"; echo "ConsistsOf=$(cat "$here/../parts-of-$unit" 2>/dev/null)" ;;
 stop) for part in $(cat "$here/../parts-of-$unit" 2>/dev/null); do echo "inactive running" >"$here/$part"; done
     [ -f "$here/../slow" ] && echo "deactivating running" >"$state" || echo "inactive running" >"$state" ;;
 kill) echo "failed running" >"$state" ;;
@@ -194,6 +194,10 @@ fn a_probe_knows_units_and_what_triggers_them() {
     fs::write(units.place.path("triggers"), "web.socket").unwrap();
     let texts = format!("{:?}", units.place.probe());
     assert!(texts.contains("web.socket can start web.service during the hold"), "{texts}");
+    assert!(!texts.contains("After="), "{texts}");
+    fs::write(units.place.path("after"), "daykeep.service").unwrap();
+    let texts = format!("{:?}", units.place.probe());
+    assert!(texts.contains("web.service is started after daykeep.service"), "{texts}");
     fs::remove_file(units.place.path("units/web.service")).unwrap();
     let texts = format!("{:?}", units.place.probe());
     assert!(texts.contains("systemd knows no unit web.service"), "{texts}");

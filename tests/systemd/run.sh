@@ -290,6 +290,10 @@ printf '[Unit]\nConditionPathExists=!/var/lib/daykeep/app/hold.json\n' >"$work/r
 inside systemctl daemon-reload
 if run_by_daemon >"$work/out" 2>&1; then fail "a release that started nothing passed for one"; fi
 grep -q 'a condition of the unit forbids it' "$work/out" || { cat "$work/out"; fail "the error does not tell of the condition"; }
+printf '[Unit]\nAfter=daykeep.service\n' >"$work/root/etc/systemd/system/app.service.d/daykeep.conf"
+inside systemctl daemon-reload
+inside daykeep config check >"$work/out" 2>&1 || true
+grep -q 'app.service is started after daykeep.service' "$work/out" || { cat "$work/out"; fail "the check does not tell of the order"; }
 rm "$work/root/etc/systemd/system/app.service.d/daykeep.conf"
 inside systemctl daemon-reload
 wait_for 30 "the guard does not release when the condition is gone" running
