@@ -73,6 +73,14 @@ impl Plan {
         Self { decisions: newest_first(days).into_iter().map(keep).collect(), refused: Some(reason) }
     }
 
+    /// This day stays, for this reason, if nothing else keeps it.
+    pub fn spare(&mut self, name: &str, reason: &str) {
+        let goes = |decision: &&mut Decision| decision.name == name && !decision.keep;
+        if let Some(decision) = self.decisions.iter_mut().find(goes) {
+            *decision = Decision { keep: true, reasons: vec![reason.to_owned()], ..decision.clone() };
+        }
+    }
+
     /// The names of the days that go, oldest first.
     pub fn removed(&self) -> impl Iterator<Item = &str> {
         self.decisions.iter().rev().filter(|decision| !decision.keep).map(|decision| decision.name.as_str())

@@ -342,6 +342,32 @@ fn a_pinned_day_stays_and_what_is_recorded_of_a_day_goes_with_it() {
     }
 }
 
+#[test]
+fn the_newest_proven_day_stays_until_a_newer_one_is_proven() {
+    let place = Place::new();
+    let locked = place.lock();
+    let days: Vec<Day> = (0..5).map(|number| keep(&locked, night(number))).collect();
+    let rules = Rules { last: 1, ..Rules::default() };
+    let removed = || -> Vec<String> {
+        let plan = locked.plan_prune(&rules, &TimeZone::UTC, night(5)).unwrap();
+        plan.removed().map(ToOwned::to_owned).collect()
+    };
+    let names = |numbers: &[usize]| -> Vec<String> {
+        numbers.iter().map(|number| days[*number].name().to_owned()).collect()
+    };
+    assert_eq!(removed(), names(&[0, 1, 2, 3]));
+    locked.add_proof(days[0].name(), proof(night(5))).unwrap();
+    locked.add_proof(days[1].name(), proof(night(5))).unwrap();
+    assert_eq!(removed(), names(&[0, 2, 3]));
+    let plan = locked.plan_prune(&rules, &TimeZone::UTC, night(5)).unwrap();
+    let spared = plan.decisions.iter().find(|decision| decision.name == days[1].name()).unwrap();
+    assert_eq!(spared.reasons, ["the newest proven day always stays"]);
+    locked.add_proof(days[3].name(), Proof { ok: false, ..proof(night(5)) }).unwrap();
+    assert_eq!(removed(), names(&[0, 2, 3]), "a drill that failed proves nothing");
+    locked.add_proof(days[4].name(), proof(night(5))).unwrap();
+    assert_eq!(removed(), names(&[0, 1, 2, 3]));
+}
+
 fn proof(at: Timestamp) -> Proof {
     let seconds = ProofSeconds { database: 1.0, trees: 2.0, total: 3.5 };
     let (kind, by) = (ProofKind::Drill, "daykeep test".to_owned());

@@ -17,7 +17,8 @@ const THREADS: usize = 4;
 
 impl Vault {
     /// What the keep rules would remove. Nothing is removed when the clock or the dates of the days cannot be trusted; the
-    /// plan then says why. Calendar days are those of `zone`.
+    /// plan then says why. Calendar days are those of `zone`. The newest day that is proven stays until a newer one is: younger days may turn
+    /// out to be worth nothing.
     ///
     /// # Errors
     /// The days cannot be listed.
@@ -26,7 +27,13 @@ impl Vault {
         let candidates: Vec<Candidate> = days.good.iter().map(candidate).collect();
         // One in the future is no good day, whatever else it is: it is told apart from the damaged ones.
         let ahead = days.quarantined.iter().find(|day| day.future).map(|day| day.name.as_str());
-        Ok(retention::plan_with_doubts(rules, &candidates, ahead, zone))
+        let mut plan = retention::plan_with_doubts(rules, &candidates, ahead, zone);
+        // What cannot be read proves nothing.
+        let is_proven = |day: &&Day| self.proven(day.name()).is_ok_and(|proof| proof.is_some());
+        if let Some(proven) = days.good.iter().rev().find(is_proven) {
+            plan.spare(proven.name(), "the newest proven day always stays");
+        }
+        Ok(plan)
     }
 }
 

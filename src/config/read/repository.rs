@@ -89,7 +89,8 @@ const WITHIN: Key = Key::optional(
 pub(crate) static KEEP: Section = Section {
     name: "keep",
     named: None,
-    doc: "Which days are kept: a day stays when any rule keeps it. Without this table: last = 7, daily = 14, \
+    doc: "Which days are kept: a day stays when any rule keeps it, and so do the newest day and the newest that is \
+          proven. Without this table: last = 7, daily = 14, \
           weekly = 8, monthly = 12. With it, a rule that is left out keeps nothing.",
     keys: &[LAST, HOURLY, DAILY, WEEKLY, MONTHLY, YEARLY, WITHIN],
     sections: &[],
