@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 use super::Error;
 use super::freeze::lost;
 use super::progress::Progress;
-use super::segments::{CAP, Pages};
+use super::segments::{CAP, Pages, TOO_LONG};
 use super::shelf::Shelf;
 use crate::manifest::{Rows, Segment};
 use crate::postgres::Client;
@@ -96,9 +96,10 @@ impl RowSum {
 pub async fn copy(client: &Client, task: &Task, bench: &Bench, find: &Finder) -> Result<Segment, Error> {
     let failed = |error: tokio_postgres::Error| copy_failed(client, &task.table, &error);
     let mut stream = Box::pin(client.copy_out(task.sql.as_str()).await.map_err(failed)?);
-    let expected = task.near.as_ref().map_or(0, |near| usize::try_from(near.bytes).unwrap_or(0) + 4096);
-    let mut text: Vec<u8> = Vec::with_capacity(expected.min(CAP));
-    // Every row is a piece. All sessions are read by one thread: what can be done elsewhere is.
+    let expected = task.near.as_ref().map_or(TOO_LONG, |near| near.bytes.saturating_add(4096));
+    // What is never written to costs nothing; to grow would.
+    let mut text: Vec<u8> = Vec::with_capacity(usize::try_from(expected).unwrap_or(CAP).min(CAP));
+    // All sessions are read by one thread: what can be done elsewhere is.
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(failed)?;
         bench.progress.add(piece.len() as u64);

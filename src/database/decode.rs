@@ -34,7 +34,7 @@ pub enum DecodeError {
 /// of them were written.
 ///
 /// # Errors
-/// As [`decode`].
+/// A segment or its base cannot be read, or `out` takes no more.
 pub fn write_rows(tables: &Path, table: &TableRecord, out: &mut dyn Write) -> Result<(), DecodeError> {
     for segment in &table.segments {
         let base = base_text(tables, segment.base.as_deref())?;

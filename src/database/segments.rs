@@ -6,7 +6,7 @@ use crate::manifest::{Segment, TableRecord};
 /// Bytes of text a segment should have.
 pub const TARGET: u64 = 8 * 1024 * 1024;
 /// A segment with more text than this is cut.
-const TOO_LONG: u64 = 12 * 1024 * 1024;
+pub const TOO_LONG: u64 = 12 * 1024 * 1024;
 /// Text of more bytes than this is not kept in memory: it is compressed as it comes, and never patched.
 pub const CAP: usize = 16 * 1024 * 1024;
 
