@@ -140,6 +140,56 @@ fn a_run_by_hand_can_be_watched_and_cancelled() {
 }
 
 #[test]
+fn a_run_that_waits_until_its_repository_is_idle_holds_it() {
+    let place = Place::new();
+    place.configure(&place.small("", UNTIL_IDLE));
+    let daemon = place.start();
+    let id = start_and_pause(&place, &daemon);
+    let status = daemon.until("/v1/status", "the hold", |status| status["held"] == true);
+    let small = &status["repositories"][0];
+    assert_eq!((&small["held"], &small["hold"]["phase"]), (&true.into(), &"pausing".into()), "{small:#}");
+    assert_eq!((&small["hold"]["job"], &small["running"]["held"]), (&id.into(), &true.into()), "{small:#}");
+    assert!(small["hold"]["guard"].is_number() && small["kept_hold"].is_null(), "{small:#}");
+    let told = Command::new(env!("CARGO_BIN_EXE_daykeep"))
+        .args(["status", "--config"])
+        .arg(place.path("daykeep.toml"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("held          YES, it is being paused since "), "{told}");
+    assert!(told.contains(&format!("by job {id}, and not idle yet")), "{told}");
+    fs::write(place.path("idle"), "").unwrap();
+    assert_eq!(finished(&daemon, id)["state"], "succeeded");
+    let status = daemon.get("/v1/status");
+    let small = &status["repositories"][0];
+    assert_eq!((&small["held"], &small["hold"]), (&false.into(), &Value::Null), "{small:#}");
+}
+
+/// The job of a run whose release fails says so; the status, until it is released.
+#[test]
+fn a_release_that_fails_is_shown_until_it_is_done() {
+    let place = Place::new();
+    let mended = place.path("mended").display().to_string();
+    place.configure(
+        &place.small("", "").replace("echo release", &format!("test -e {mended} || exit 3; echo release")),
+    );
+    let daemon = place.start();
+    let job = finished(&daemon, start(&daemon));
+    let error = job["error"].as_str().unwrap();
+    assert!(error.starts_with("small is STILL PAUSED: cannot release the application"), "{error}");
+    let failing = |status: &Value| status["repositories"][0]["hold"]["attempts"].as_u64() >= Some(2);
+    let status = daemon.until("/v1/status", "the guard's tries", failing);
+    let hold = &status["repositories"][0]["hold"];
+    assert_eq!((&status["held"], &hold["phase"]), (&true.into(), &"releasing".into()), "{status:#}");
+    assert!(
+        error.contains(&format!("its guard (process {}) goes on trying", hold["guard"])),
+        "{error}: {hold}"
+    );
+    fs::write(&mended, "").unwrap();
+    daemon.until("/v1/status", "the release", |status| status["held"] == false);
+}
+
+#[test]
 fn a_killed_daemon_leaves_nothing_held_and_a_failed_job() {
     let place = Place::new();
     place.configure(&place.small("", UNTIL_IDLE));

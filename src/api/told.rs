@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::api::wire;
-use crate::hold::HoldRecord;
+use crate::hold::{self, HoldRecord};
 use crate::journal::{self, Job, JobState};
 use crate::vault::{Days, Proof, ProofKind, Vault, proven, repaired_since_drill};
 
@@ -101,6 +101,24 @@ pub fn pending_restore(pending: &journal::PendingRestore) -> wire::PendingRestor
         over: pending.is_over(),
         started: pending.started,
         text: pending.to_string(),
+    }
+}
+
+/// A hold that is not released.
+#[must_use]
+pub fn hold(record: &HoldRecord) -> wire::Hold {
+    let phase = match record.phase {
+        hold::Phase::Intent | hold::Phase::Pausing => "pausing",
+        hold::Phase::Paused { .. } => "paused",
+        hold::Phase::Releasing { .. } | hold::Phase::Released { .. } => "releasing",
+    };
+    wire::Hold {
+        job: record.run,
+        since: record.since,
+        phase: phase.to_owned(),
+        attempts: record.attempts,
+        error: record.last_error.clone(),
+        guard: record.living_guard(),
     }
 }
 

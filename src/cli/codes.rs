@@ -141,8 +141,6 @@ impl From<run::Error> for Failure {
             run::Error::File(error) => error.into(),
             run::Error::Locked { .. } => Self::of(Kind::Locked, &error)
                 .hint("it is free again when that process ends; `daykeep status` shows what it does"),
-            run::Error::NotReleased { .. } => Self::of(Kind::Failed, &error)
-                .hint("its guard keeps trying; `daykeep release` tries now, and tells why it fails"),
             run::Error::Space { .. } | run::Error::Inodes { .. } => {
                 Self::of(Kind::Failed, &error).hint("make room, or remove days with `daykeep prune`")
             }
@@ -167,8 +165,6 @@ impl From<restore::Error> for Failure {
                 Self::of(Kind::Locked, &error)
                     .hint("it is free again when that process ends; `daykeep status` shows what it does")
             }
-            restore::Error::NotReleased { .. } => Self::of(Kind::Failed, &error)
-                .hint("its guard keeps trying; `daykeep release` tries now, and tells why it fails"),
             _ => Self::of(Kind::Failed, &error),
         }
     }

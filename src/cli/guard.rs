@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::failure::Failure;
 use super::output::Output;
 use super::session;
-use crate::hold;
+use crate::{hold, process};
 
 /// The record's path, if the command line asks for a guard in the way in which a run does.
 pub fn record_of(arguments: &[OsString]) -> Option<PathBuf> {
@@ -24,6 +24,8 @@ pub fn record_of(arguments: &[OsString]) -> Option<PathBuf> {
 
 /// Guards, and gives the exit code.
 pub fn keep(record: &Path) -> ExitCode {
+    // Before anything is opened: it lives longer than whoever waits for the end of a stderr that it was given.
+    process::let_go();
     match guard(record) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

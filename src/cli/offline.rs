@@ -57,6 +57,7 @@ impl Records {
             last_verify: seen.proofs.last_verify,
             last_drill: seen.proofs.last_drill,
             held: hold.is_some(),
+            hold: hold.map(told::hold),
             kept_hold: hold.and_then(told::kept),
             pending_restore: pending.as_ref().map(told::pending_restore),
             restore_error,

@@ -160,24 +160,25 @@ fn tell(leftovers: &[Leftover], session: &Session) -> Result<(), Failure> {
     verdict(leftovers, session.out.json)
 }
 
-fn word_of(outcome: &Outcome) -> (&'static str, Option<String>) {
+fn word_of(outcome: &Outcome) -> (&'static str, Option<String>, Option<i32>) {
     match outcome {
-        Outcome::Released => ("released", None),
-        Outcome::InUse => ("in_use", None),
-        Outcome::Kept { reason } => ("kept", Some(reason.clone())),
-        Outcome::Waiting(error) => ("waiting", Some(error.to_string())),
-        Outcome::Failed(error) => ("failed", Some(error.to_string())),
+        Outcome::Released => ("released", None, None),
+        Outcome::InUse => ("in_use", None, None),
+        Outcome::Kept { reason } => ("kept", Some(reason.clone()), None),
+        Outcome::Waiting { error, guard } => ("waiting", Some(error.to_string()), *guard),
+        Outcome::Failed { error, guard } => ("failed", Some(error.to_string()), *guard),
     }
 }
 
 fn as_json(leftover: &Leftover) -> Value {
-    let (outcome, error) = word_of(&leftover.outcome);
+    let (outcome, error, guard) = word_of(&leftover.outcome);
     json!({
         "repository": leftover.record.repository,
         "job": leftover.record.run,
         "since": leftover.record.since,
         "outcome": outcome,
         "error": error,
+        "guard": guard,
     })
 }
 
@@ -189,20 +190,32 @@ fn as_line(leftover: &Leftover, session: &Session) -> String {
         Outcome::Released => format!("{held}, released now"),
         Outcome::InUse => format!("{held}, and in use by it: left alone"),
         Outcome::Kept { reason } => format!("{held}, and stays held: {reason}"),
-        Outcome::Waiting(error) => format!("{held}, not released yet: {error}"),
-        Outcome::Failed(error) => format!("{held}, NOT RELEASED: {error}"),
+        Outcome::Waiting { error, guard } => {
+            let guard = guard.map(|pid| format!("; its guard (process {pid}) does that")).unwrap_or_default();
+            format!("{held}, not released yet: {error}{guard}")
+        }
+        Outcome::Failed { error: error @ hold::Error::RecordStays { .. }, .. } => format!("{held}: {error}"),
+        Outcome::Failed { error, guard } => {
+            let who = match guard {
+                Some(pid) => format!("its guard (process {pid}) goes on trying, {}", hold::tries()),
+                None => "NOBODY goes on trying, for no guard could be started".to_owned(),
+            };
+            format!("{held}, NOT RELEASED, STILL PAUSED: {error}; {who}")
+        }
     }
 }
 
 /// The worst of it is the exit code.
 fn verdict(leftovers: &[Leftover], is_json: bool) -> Result<(), Failure> {
     let is = |wanted: fn(&Outcome) -> bool| leftovers.iter().any(|leftover| wanted(&leftover.outcome));
-    let failure = if is(|outcome| matches!(outcome, Outcome::Failed(_))) {
+    let failure = if is(|outcome| matches!(outcome, Outcome::Failed { .. })) {
         Failure::new(Kind::Failed, "a repository could not be released")
-            .hint("its guard keeps trying; start the scheduler by hand if that cannot wait")
+            .hint("mend what the release stumbles over: `daykeep release` tries at once, and `daykeep status` shows how it stands")
+            .hint("start the application by hand if that cannot wait")
             .hint("`daykeep release REPO --give-up` forgets a hold that can never be released")
-    } else if is(|outcome| matches!(outcome, Outcome::Waiting(_))) {
-        Failure::new(Kind::Failed, "a repository is not released yet").hint("its guard keeps trying")
+    } else if is(|outcome| matches!(outcome, Outcome::Waiting { .. })) {
+        Failure::new(Kind::Failed, "a repository is not released yet")
+            .hint("it is released as soon as that can be done; `daykeep status` shows when it was")
     } else if is(|outcome| matches!(outcome, Outcome::Kept { .. })) {
         Failure::new(Kind::Locked, "a restore that is half way keeps a repository held").hint(
             "finish it or take it back; --force starts the repository on the rows and files of two days",

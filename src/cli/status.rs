@@ -9,7 +9,7 @@ use super::offline;
 use super::session::{Session, wait_for};
 use crate::api::client::{Client, Error};
 use crate::api::told;
-use crate::api::wire::{ConfigStatus, Job, JobState, RepositoryStatus, Status};
+use crate::api::wire::{ConfigStatus, Hold, Job, JobState, RepositoryStatus, Status};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -119,15 +119,7 @@ fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
             });
         }
     }
-    match (&repository.kept_hold, repository.held) {
-        (Some(kept), _) => page.line(format!(
-            "  held          YES, since {} and until this is ended: {}",
-            figures::age(kept.since, now),
-            kept.reason
-        )),
-        (None, true) => page.line("  held          YES"),
-        (None, false) => page.line("  held          no"),
-    }
+    page.line(format!("  held          {}", held(repository, now)));
     if let Some(pending) = repository.pending_restore.as_ref().filter(|_| repository.kept_hold.is_none()) {
         page.line(format!("  restore       {}", pending.text));
     }
@@ -148,6 +140,38 @@ fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
         }
         None => "  next run      only by hand".to_owned(),
     });
+}
+
+fn held(repository: &RepositoryStatus, now: Timestamp) -> String {
+    if let Some(kept) = &repository.kept_hold {
+        let since = figures::age(kept.since, now);
+        return format!("YES, since {since} and until this is ended: {}", kept.reason);
+    }
+    let Some(Hold { job, since, phase, attempts, error, guard }) = &repository.hold else {
+        return if repository.held { "YES".to_owned() } else { "no".to_owned() };
+    };
+    let since = format!("since {} by job {job}", figures::age(*since, now));
+    match (phase.as_str(), error) {
+        ("pausing", _) => format!("YES, it is being paused {since}, and not idle yet"),
+        ("releasing", Some(error)) => {
+            let failed = match attempts {
+                // To wait for what was told to stop is not to fail.
+                0 => String::new(),
+                1 => "its release has failed: ".to_owned(),
+                _ => format!("its release has failed {attempts} times: "),
+            };
+            let who = match guard {
+                Some(pid) => format!("its guard (process {pid}) goes on trying"),
+                None => "NOBODY goes on trying".to_owned(),
+            };
+            let name = &repository.name;
+            format!(
+                "YES, STILL PAUSED {since}: {failed}{error}; {who}, `daykeep release {name}` tries at once"
+            )
+        }
+        ("releasing", None) => format!("YES, {since}, being released"),
+        _ => format!("YES, {since}"),
+    }
 }
 
 fn running(job: &Job, now: Timestamp) -> String {

@@ -73,6 +73,7 @@ impl Daemon {
             last_verify: proofs.last_verify,
             last_drill: proofs.last_drill,
             held: self.state.is_held(name),
+            hold: waiting.hold,
             kept_hold: waiting.kept,
             pending_restore: waiting.restore,
             restore_error: waiting.restore_error,

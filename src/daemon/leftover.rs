@@ -81,12 +81,12 @@ fn tell(repository: &str, outcome: &Outcome) -> bool {
             tracing::warn!("{repository}: stays held: {reason}");
             false
         }
-        Outcome::Waiting(error) => {
+        Outcome::Waiting { error, .. } => {
             tracing::warn!("{repository}: is still held, somebody is releasing it: {error}");
             true
         }
-        Outcome::Failed(error) => {
-            tracing::error!("{repository}: is still held and cannot be released: {error}");
+        Outcome::Failed { error, .. } => {
+            tracing::error!("{repository}: is STILL PAUSED and cannot be released: {error}");
             true
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::api::told;
-use crate::daemon::state::State;
+use crate::daemon::state::{SeenHold, State};
 use crate::{hold, journal};
 
 /// So old a look may be that is not repeated.
@@ -100,7 +100,7 @@ pub fn look_at_restores(state: &State) -> Result<(), journal::Error> {
     first.map_or(Ok(()), Err)
 }
 
-/// Puts the holds on disk that belong to no run of ours into the status.
+/// Puts the holds on disk into the status.
 ///
 /// # Errors
 /// A record cannot be read; the status keeps what it has.
@@ -108,9 +108,11 @@ pub fn look_at_holds(state: &State) -> Result<(), hold::Error> {
     // Before the look: a run of ours that ends meanwhile has left no hold, only an older look at it.
     let before = state.running_jobs();
     let records = hold::pending(&state.config().state_dir)?;
-    let others: Vec<_> = records.into_iter().filter(|record| !before.contains(&record.run)).collect();
-    let kept = others.iter().filter_map(|record| Some((record.repository.clone(), told::kept(record)?)));
-    state.kept(kept.collect());
-    state.held_by_others(others.into_iter().map(|record| (record.repository, record.run)).collect());
+    let seen = records.into_iter().map(|record| {
+        let ours = before.contains(&record.run);
+        let seen = SeenHold { hold: told::hold(&record), kept: told::kept(&record), ours };
+        (record.repository, seen)
+    });
+    state.holds(seen.collect());
     Ok(())
 }

@@ -27,12 +27,25 @@ const BEHIND: usize = 1024;
 /// What waits for a person in one repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// A hold that outlives its run.
+    /// A hold that is recorded.
+    pub hold: Option<wire::Hold>,
+    /// The same, if it outlives its run.
     pub kept: Option<wire::KeptHold>,
     /// A restore that is not finished, or not confirmed.
     pub restore: Option<wire::PendingRestore>,
     /// Why that is not known.
     pub restore_error: Option<String>,
+}
+
+/// A hold as its record told it when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenHold {
+    /// What it told.
+    pub hold: wire::Hold,
+    /// The same, if it outlives its run.
+    pub kept: Option<wire::KeptHold>,
+    /// A run of ours was going on in it: that knows better when it is over.
+    pub ours: bool,
 }
 
 /// What the socket asks of the scheduling loop.
@@ -76,10 +89,8 @@ struct Inner {
     jobs: BTreeMap<u64, Job>,
     cancels: BTreeMap<u64, CancellationToken>,
     next_runs: BTreeMap<Routine, wire::NextRun>,
-    /// Repositories that are held by no run of ours, and by which job.
-    unreleased: BTreeMap<String, u64>,
-    /// Holds that outlive their run.
-    kept: BTreeMap<String, wire::KeptHold>,
+    /// What the records say of each repository's hold.
+    holds: BTreeMap<String, SeenHold>,
     /// Restores that are not finished or not confirmed.
     restores: BTreeMap<String, Result<wire::PendingRestore, String>>,
     phases: BTreeMap<u64, Vec<(Phase, Timestamp)>>,
@@ -106,8 +117,7 @@ impl State {
                 jobs: BTreeMap::new(),
                 cancels: BTreeMap::new(),
                 next_runs: BTreeMap::new(),
-                unreleased: BTreeMap::new(),
-                kept: BTreeMap::new(),
+                holds: BTreeMap::new(),
                 restores: BTreeMap::new(),
                 phases: BTreeMap::new(),
             }),
@@ -179,16 +189,13 @@ impl State {
         self.lock().next_runs.get(routine).cloned()
     }
 
-    /// The repositories that are held by other processes, or still from an earlier life, and by which job.
-    pub fn held_by_others(&self, mut holds: BTreeMap<String, u64>) {
+    /// What the records say of the holds that are not released, by repository.
+    pub fn holds(&self, mut holds: BTreeMap<String, SeenHold>) {
         let mut inner = self.lock();
-        holds.retain(|_, run| !inner.cancels.contains_key(run));
-        inner.unreleased = holds;
-    }
-
-    /// The holds that a restore has left in force.
-    pub fn kept(&self, kept: BTreeMap<String, wire::KeptHold>) {
-        self.lock().kept = kept;
+        for seen in holds.values_mut() {
+            seen.ours |= inner.cancels.contains_key(&seen.hold.job);
+        }
+        inner.holds = holds;
     }
 
     /// The restore of a repository that waits, if one does; or why that is not known.
@@ -205,8 +212,11 @@ impl State {
     pub fn waiting(&self, repository: &str) -> Waiting {
         let inner = self.lock();
         let restore = inner.restores.get(repository).cloned().transpose();
+        let seen = inner.hold_of(repository);
         Waiting {
-            kept: inner.kept.get(repository).cloned(),
+            hold: seen.map(|seen| seen.hold.clone()),
+            // A restore that goes on keeps its hold, too: that waits for nobody.
+            kept: seen.filter(|seen| !seen.ours).and_then(|seen| seen.kept.clone()),
             restore_error: restore.as_ref().err().cloned(),
             restore: restore.unwrap_or_default(),
         }
@@ -216,7 +226,7 @@ impl State {
     #[must_use]
     pub fn is_held(&self, repository: &str) -> bool {
         let inner = self.lock();
-        inner.unreleased.contains_key(repository)
+        inner.hold_of(repository).is_some()
             || inner.jobs.values().any(|job| job.held && job.repository == repository)
     }
 
@@ -389,9 +399,16 @@ impl State {
 }
 
 impl Inner {
-    /// A job as it stands; of another process's job, the hold's record tells whether it holds.
+    /// The hold of a repository, unless its run has told since that it is over.
+    fn hold_of(&self, repository: &str) -> Option<&SeenHold> {
+        let seen = self.holds.get(repository)?;
+        let goes_on = |job: &Job| job.state == JobState::Running && job.held_seconds.is_none();
+        (!seen.ours || self.jobs.get(&seen.hold.job).is_some_and(goes_on)).then_some(seen)
+    }
+
+    /// A job as it stands; the hold's record tells whether one that is not proven idle yet, or of another process, holds.
     fn shown(&self, job: &Job, now: Timestamp) -> Job {
-        let by_record = self.unreleased.get(&job.repository) == Some(&job.id);
+        let by_record = self.hold_of(&job.repository).is_some_and(|seen| seen.hold.job == job.id);
         let held = job.held || (job.state == JobState::Running && by_record);
         Job { held, ..timed(job, now) }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::rescue::BACKOFF;
 use crate::{fs, postgres, process};
 
 /// The repository could not be held, or could not be released.
@@ -152,6 +153,38 @@ pub enum Error {
         /// When.
         at: Timestamp,
     },
+    /// Somebody else has begun to release it: the freeze is void.
+    #[error(
+        "somebody else began to release the repository at {at}, before the run had finished its freeze: the freeze is void"
+    )]
+    BeingReleased {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// What somebody else has begun goes wrong.
+    #[error("its guard or `daykeep release` began to release it at {at}, and fails: {error}")]
+    BegunByOthers {
+        /// When.
+        at: Timestamp,
+        /// What the last try said.
+        error: String,
+    },
+    /// It could not be released: what was paused still is.
+    #[error("{repository} is STILL PAUSED: {release}; {}", who_tries(repository, *guard, release))]
+    StillPaused {
+        /// The repository.
+        repository: String,
+        /// The process id of the guard that goes on trying; None: there is none, and none could be started.
+        guard: Option<i32>,
+        /// Why.
+        release: Box<Error>,
+    },
+    /// It is released, and its record cannot be taken away or tell that.
+    #[error("it is released, but its record stays, and whoever meets that releases once more: {source}")]
+    RecordStays {
+        /// Why.
+        source: Box<Error>,
+    },
     /// The guard did not come up.
     #[error("the guard {} did not become ready: nothing was paused", program.display())]
     GuardNotReady {
@@ -179,7 +212,7 @@ pub enum Error {
         limit: Duration,
     },
     /// Both the hold and the release after it failed.
-    #[error("{first}; and the release after it failed, its guard keeps trying: {release}")]
+    #[error("{first}; {}", release.after_another())]
     AndRelease {
         /// What went wrong first.
         first: Box<Error>,
@@ -258,7 +291,43 @@ pub enum Error {
     Process(#[from] process::Error),
 }
 
+/// Who goes on trying, how often, and what a person can do meanwhile.
+fn who_tries(repository: &str, guard: Option<i32>, release: &Error) -> String {
+    let Some(pid) = guard else {
+        return format!(
+            "NOBODY goes on trying, for no guard could be started: run `daykeep release {repository}`"
+        );
+    };
+    let how = if matches!(release, Error::StillStopping { .. }) {
+        "does that as soon as it can be done".to_owned()
+    } else {
+        format!("goes on trying, {}", tries())
+    };
+    format!(
+        "its guard (process {pid}) {how}; `daykeep status {repository}` shows whether it was released, \
+         `daykeep release {repository}` tries at once"
+    )
+}
+
+/// How often a guard tries.
+#[must_use]
+pub fn tries() -> String {
+    let (first, last) = BACKOFF;
+    format!("after {}s, then ever more rarely, every {}s in the end", first.as_secs(), last.as_secs())
+}
+
 impl Error {
+    /// The sentence, as it goes on after that of a failure before it.
+    #[must_use]
+    pub fn after_another(&self) -> String {
+        match self {
+            Self::StillPaused { .. } | Self::ReleasedByGuard { .. } | Self::BeingReleased { .. } => {
+                format!("and {self}")
+            }
+            _ => format!("and then the repository could not be released: {self}"),
+        }
+    }
+
     /// Whether a proof asked for a database that is not there at all.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::Database { source } if source.is_absence())

@@ -52,6 +52,11 @@ impl Guard {
         }
     }
 
+    /// Which process it is, if it lives.
+    pub(super) fn identity(&self) -> Option<process::Identity> {
+        process::Identity::of(self.0.id()?).ok()?
+    }
+
     pub(super) async fn tell(&mut self, word: &Word) -> Result<(), process::Error> {
         self.0.tell(&word.line()).await
     }
@@ -63,16 +68,16 @@ impl Guard {
         self.0.dismiss(DISMISS_LIMIT).await;
     }
 
-    /// The run is done with the hold and leaves its release to the guard. One that is killed before it is through gets a successor: in a
-    /// daemon that lives on, nobody else would come before the next run.
-    pub(super) fn leave(mut self, record: &HoldRecord, path: &Path) {
+    /// The run is done with the hold and leaves its release to the guard; gives its process id. One that is killed before it is through
+    /// gets a successor: in a daemon that lives on, nobody else would come before the next run.
+    pub(super) fn leave(mut self, record: &HoldRecord, path: &Path) -> Option<i32> {
         // Where no runtime is left nothing can be started or waited for, and to try would panic.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
         if !self.0.is_running() {
             // Without one, the next start or `daykeep release` does it: the record is there.
-            let _ = start_detached(record, path);
-            return;
+            return start_detached(record, path).ok().flatten();
         }
+        let pid = self.identity().map(|guard| guard.pid);
         // It may be dying at this moment.
         let (record, path) = (record.clone(), path.to_owned());
         runtime.spawn(async move {
@@ -80,6 +85,7 @@ impl Guard {
                 let _ = start_detached(&record, &path);
             }
         });
+        pid
     }
 }
 
@@ -89,14 +95,15 @@ fn is_left(record: &HoldRecord, path: &Path) -> bool {
     left.is_some_and(|left| left.token == record.token && left.is_pending())
 }
 
-/// Starts a guard for a hold whose run has ended: it releases at once, and goes on trying.
+/// Starts a guard for a hold whose run has ended: it releases at once, and goes on trying. Gives its process id.
 ///
 /// # Errors
 /// It cannot be started.
-pub(super) fn start_detached(record: &HoldRecord, path: &Path) -> Result<(), process::Error> {
-    Program::new([record.guard.as_os_str(), "guard".as_ref(), path.as_os_str()])
+pub(super) fn start_detached(record: &HoldRecord, path: &Path) -> Result<Option<i32>, process::Error> {
+    let started = Program::new([record.guard.as_os_str(), "guard".as_ref(), path.as_os_str()])
         .env(GUARDED, Some(record.token.clone().into()))
-        .start_detached()
+        .start_detached()?;
+    Ok(started.and_then(|pid| pid.try_into().ok()))
 }
 
 /// The main function of `daykeep guard RECORD`: returns when there is nothing left to release.
@@ -118,7 +125,7 @@ pub async fn guard(record: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Every failed try of somebody else starts such a guard: one of them is enough. Who waits outlives the longest sleep of who is
+/// A failed try of somebody else starts such a guard where it knows of none: one of them is enough. Who waits outlives the longest sleep of who is
 /// there, whose hold may be an older one.
 async fn without_a_run(record: &Path, witness: Witness, seen: HoldRecord) -> Result<(), Error> {
     if !is_abandoned(&seen)? {

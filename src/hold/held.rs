@@ -57,6 +57,12 @@ impl Held {
         &self.evidence
     }
 
+    /// `hold.max`; for a restore, which has none, [`Duration::MAX`].
+    #[must_use]
+    pub fn max(&self) -> Duration {
+        self.max.unwrap_or(Duration::MAX)
+    }
+
     /// How much of `hold.max` is left; for a restore, which has none, [`Duration::MAX`].
     #[must_use]
     pub fn remaining(&self, clock: &dyn Clock) -> Duration {
@@ -121,8 +127,9 @@ impl Held {
     /// Releases the repository. Tells [`Event::Released`].
     ///
     /// # Errors
-    /// [`Error::ReleasedByGuard`]: somebody else has done it before, so the freeze is void. Any other: it could not be released; the
-    /// record is kept, and the guard keeps trying.
+    /// [`Error::ReleasedByGuard`]: somebody else has done it before, so the freeze is void. [`Error::StillPaused`]: it could not be
+    /// released; the record is kept, and the guard goes on trying. Any other: the record cannot be read or taken away, and the guard releases
+    /// (once more).
     pub async fn release(mut self) -> Result<ReleasedHold, Error> {
         if let Some(mut ours) = self.ours.take() {
             ours.release(&self.context).await?;

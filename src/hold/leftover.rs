@@ -40,10 +40,20 @@ pub enum Outcome {
         /// What waits, and how that is ended.
         reason: String,
     },
-    /// It cannot be released yet, or somebody else is releasing it; a guard keeps trying.
-    Waiting(Error),
-    /// The release failed; the record is kept and a guard keeps trying.
-    Failed(Error),
+    /// It cannot be released yet, or somebody else is releasing it.
+    Waiting {
+        /// What is waited for.
+        error: Error,
+        /// The process id of the guard that does it then; None: whoever has the lock does it, or no guard could be started.
+        guard: Option<i32>,
+    },
+    /// The release failed; the record is kept.
+    Failed {
+        /// Why.
+        error: Error,
+        /// The process id of the guard that goes on trying; None: there is none, and none could be started.
+        guard: Option<i32>,
+    },
 }
 
 /// Performs the releases that records ask for: of one repository, or of all. Nothing to do is an empty list.
@@ -121,7 +131,10 @@ async fn release_one(path: &Path, force: bool, context: &Context) -> Result<Opti
     let lock = match Lock::take(path, LOCK_PATIENCE).await {
         Ok(lock) => lock,
         Err(busy @ Error::Locked { .. }) => {
-            return Ok(Some(Leftover { record: seen, outcome: Outcome::Waiting(busy) }));
+            return Ok(Some(Leftover {
+                record: seen,
+                outcome: Outcome::Waiting { error: busy, guard: None },
+            }));
         }
         Err(error) => return Err(error),
     };
@@ -136,28 +149,29 @@ async fn release_one(path: &Path, force: bool, context: &Context) -> Result<Opti
         }
         return Ok(None);
     }
-    let done =
-        release_for(path, &mut record, "`daykeep release` or a start of daykeep", context.clock.now()).await;
+    // The guard of a run that lives waits for its words, and does nothing for what was forced on it.
+    let in_use = record.is_in_use()?;
+    let guard = record.living_guard().filter(|_| !in_use);
+    let told = in_use.then_some(("`daykeep release` or a start of daykeep", context.clock.now()));
+    let done = match perform(Some(path), &mut record, context.clock.now()).await {
+        Ok(()) => {
+            settle(path, &mut record, told).map_err(|error| Error::RecordStays { source: Box::new(error) })
+        }
+        Err(error) => Err(error),
+    };
     drop(lock);
     let outcome = match done {
         Ok(()) => Outcome::Released,
         Err(error) => {
-            // Without a guard the next start tries again: the record is there.
-            let _ = start_detached(&record, path);
+            // One that goes on trying is enough. Without any the next start tries again: the record is there.
+            let guard = guard.or_else(|| start_detached(&record, path).ok().flatten());
             match error {
-                waiting @ Error::StillStopping { .. } => Outcome::Waiting(waiting),
-                failed => Outcome::Failed(failed),
+                error @ Error::StillStopping { .. } => Outcome::Waiting { error, guard },
+                error => Outcome::Failed { error, guard },
             }
         }
     };
     Ok(Some(Leftover { record, outcome }))
-}
-
-/// Releases in the place of the run, with the lock held. A run that lives finds out.
-async fn release_for(path: &Path, record: &mut HoldRecord, by: &str, now: Timestamp) -> Result<(), Error> {
-    let in_use = record.is_in_use()?;
-    perform(Some(path), record, now).await?;
-    settle(path, record, in_use.then_some((by, now)))
 }
 
 /// Settles what has been released: the record goes, or tells a run that lives by whom and when it was released.

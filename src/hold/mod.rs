@@ -23,6 +23,8 @@
 //! record that is gone means that nothing is left to do. If the guard is killed too, or the power goes, the record is
 //! still there, since each is flushed before the next step: `ExecStopPost=`, the next start and `daykeep release` perform it,
 //! whichever comes first ([`release_leftovers`]). All of them take the lock, so no two ever act at once; the lock goes with its holder.
+//! The record names the guard that answers for it: who fails to release starts another one only if that is dead. A guard that reads in the
+//! record that it is done, or another hold's, ends; one that has met this hold's ends only when it is released, or kept.
 //!
 //! A run that hangs or is stopped keeps its pipe open. The guard counts `hold.max` from proven idle by its own clock (and
 //! before that `hold.drain` and the adapter's own limits), releases, and leaves the record in phase `released`, from which the run
@@ -70,7 +72,7 @@ mod word;
 
 use std::path::Path;
 
-pub use error::Error;
+pub use error::{Error, tries};
 pub use fossology::announce_jobs;
 pub use guard::guard;
 pub use held::{Held, ReleasedHold};

@@ -25,7 +25,7 @@ pub(super) struct Ours {
     pub(super) record: HoldRecord,
     pub(super) path: PathBuf,
     _live: Live,
-    /// The record is gone.
+    /// The record is gone, or left to the guard.
     over: bool,
 }
 
@@ -39,7 +39,11 @@ impl Ours {
         let live = Live::new(&record.token);
         record.write(&path)?;
         match Guard::start(request.guard, &path).await {
-            Ok(guard) => Ok(Self { guard: Some(guard), record, path, _live: live, over: false }),
+            Ok(guard) => {
+                // Goes to the disk with the next step.
+                let record = HoldRecord { guarded_by: guard.identity(), ..record };
+                Ok(Self { guard: Some(guard), record, path, _live: live, over: false })
+            }
             Err(error) => {
                 // One that was taken over is still paused.
                 if record.keep.is_none() {
@@ -77,6 +81,9 @@ impl Ours {
     async fn replace_guard(&mut self) -> Result<(), Error> {
         let mut guard = Guard::start(&self.record.guard, &self.path).await?;
         guard.tell(&Word::Idle).await.map_err(|source| Error::GuardDied { source })?;
+        self.record.guarded_by = guard.identity();
+        // Without it a release by hand that fails starts one more guard: no harm.
+        let _ = self.record.write(&self.path);
         self.guard = Some(guard);
         Ok(())
     }
@@ -110,9 +117,7 @@ impl Ours {
         match HoldRecord::read(&self.path)? {
             Some(record) if record.token == self.record.token => match record.phase {
                 Phase::Released { by, at } => Err(Error::ReleasedByGuard { by, at }),
-                Phase::Releasing { releasing_since: since } => {
-                    Err(Error::ReleasedByGuard { by: "somebody else".to_owned(), at: since })
-                }
+                Phase::Releasing { releasing_since: at } => Err(Error::BeingReleased { at }),
                 _ => Ok(()),
             },
             _ => Err(Error::ReleasedByGuard { by: "somebody else".to_owned(), at: self.record.since }),
@@ -122,17 +127,42 @@ impl Ours {
     /// Step 8. The guard sees the record's end, or its pipe's, and goes.
     pub(super) async fn release(&mut self, context: &Context) -> Result<(), Error> {
         let _lock = Lock::take(&self.path, self.record.release.limit() + LOCK_PATIENCE).await?;
-        if let Err(gone) = self.still_ours() {
-            // The record of a release by somebody else has told what it was kept for.
-            self.forget_released()?;
-            return Err(gone);
+        match self.still_ours() {
+            Ok(()) => {}
+            // With the lock in our hands nobody is at it: whoever began has failed so far.
+            Err(Error::BeingReleased { at }) => return Err(self.release_of_others_fails(at)),
+            Err(gone) => {
+                // The record of a release by somebody else has told what it was kept for.
+                self.forget_released()?;
+                return Err(gone);
+            }
         }
         // What was kept is whole again: that is to be known to who has to complete this without the record.
         let _ = self.tell(&Word::Releasing).await;
-        perform(Some(&self.path), &mut self.record, context.clock.now()).await?;
+        if let Err(error) = perform(Some(&self.path), &mut self.record, context.clock.now()).await {
+            return Err(self.still_paused(error));
+        }
         settle(&self.path, &mut self.record, None)?;
         self.over = true;
         Ok(())
+    }
+
+    fn release_of_others_fails(&mut self, at: Timestamp) -> Error {
+        let record = HoldRecord::read(&self.path).ok().flatten();
+        let why = record.and_then(|record| record.last_error);
+        let error = why.unwrap_or_else(|| "nobody knows why: it broke off".to_owned());
+        self.still_paused(Error::BegunByOthers { at, error })
+    }
+
+    /// The run is done with the hold and cannot release it: from here on its guard answers for that.
+    fn still_paused(&mut self, release: Error) -> Error {
+        let of_record = || HoldRecord::read(&self.path).ok().flatten()?.living_guard();
+        let others = of_record().filter(|pid| Some(*pid) != self.record.living_guard());
+        let own = self.guard.take().and_then(|guard| guard.leave(&self.record, &self.path));
+        // From here on there is nothing to be left to anybody.
+        self.over = true;
+        let repository = self.record.repository.clone();
+        Error::StillPaused { repository, guard: others.or(own), release: Box::new(release) }
     }
 
     /// The hold is over, and its guard is not needed any more.
@@ -171,7 +201,7 @@ impl Drop for Ours {
         if self.record.keep.is_some() {
             self.leave();
         } else if let Some(guard) = self.guard.take() {
-            guard.leave(&self.record, &self.path);
+            let _ = guard.leave(&self.record, &self.path);
         }
     }
 }

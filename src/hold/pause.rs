@@ -179,6 +179,7 @@ impl Held {
             since,
             holder: process::Identity::own()?,
             guard: request.guard.to_owned(),
+            guarded_by: None,
             pausing_limit,
             max: self.max,
             deadline: self.max.map(|max| later(now, pausing_limit + max)),
@@ -304,26 +305,24 @@ impl Held {
         if ours.record.keep.is_some() {
             return kept_after(first);
         }
-        let after = match ours.release(&self.context).await {
+        let release = match ours.release(&self.context).await {
             Ok(()) => {
                 ours.dismiss_guard().await;
                 self.tell_released();
                 return first;
             }
-            Err(waiting @ Error::StillStopping { .. }) => waiting,
-            Err(gone @ Error::ReleasedByGuard { .. }) if matches!(first, Error::ReleasedByGuard { .. }) => {
-                return gone;
-            }
-            Err(release) => {
-                return Error::AndRelease { first: Box::new(first), release: Box::new(release) };
-            }
+            Err(error) => error,
         };
-        // Dropping `ours` ends the guard's pipe: it completes the release as soon as that is possible.
-        match first {
-            Error::Busy { repository, drain, what, .. } => {
-                Error::Busy { repository, drain, what, after: format!("; its guard is {after}") }
+        let is_gone =
+            |error: &Error| matches!(error, Error::ReleasedByGuard { .. } | Error::BeingReleased { .. });
+        match (first, release) {
+            (first, gone) if is_gone(&first) && is_gone(&gone) => gone,
+            (Error::Busy { repository, drain, what, .. }, Error::StillPaused { release, .. })
+                if matches!(*release, Error::StillStopping { .. }) =>
+            {
+                Error::Busy { repository, drain, what, after: format!("; its guard is {release}") }
             }
-            first => Error::AndRelease { first: Box::new(first), release: Box::new(after) },
+            (first, release) => Error::AndRelease { first: Box::new(first), release: Box::new(release) },
         }
     }
 }

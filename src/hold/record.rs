@@ -62,6 +62,9 @@ pub struct HoldRecord {
     pub holder: process::Identity,
     /// The program that is started as the guard.
     pub guard: PathBuf,
+    /// The guard that releases when its run does not, and goes on trying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarded_by: Option<process::Identity>,
     /// The longest time from the pause to proven idle: `hold.drain` and what the adapter's own steps may take.
     pub pausing_limit: Duration,
     /// `hold.max`; None for a restore, which is not released by time.
@@ -95,6 +98,13 @@ impl HoldRecord {
     #[must_use]
     pub fn is_pending(&self) -> bool {
         !matches!(self.phase, Phase::Released { .. })
+    }
+
+    /// The process id of its guard, if that lives.
+    #[must_use]
+    pub fn living_guard(&self) -> Option<i32> {
+        let guard = self.guarded_by.as_ref()?;
+        guard.is_alive().unwrap_or(false).then_some(guard.pid)
     }
 
     /// Whether its run may still be using the hold.
@@ -175,6 +185,7 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             holder: process::Identity::own().expect("/proc"),
             guard: "/usr/bin/daykeep".into(),
+            guarded_by: process::Identity::own().ok(),
             pausing_limit: Duration::from_secs(1),
             max: Some(Duration::from_millis(1500)),
             deadline: Some(Timestamp::UNIX_EPOCH),

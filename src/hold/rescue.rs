@@ -31,7 +31,6 @@
 //! *Read-only.* A record that can be read and not be written is released as it says, once: that it cannot be taken away is
 //! told, and does not begin the release anew. Whoever comes next releases it again, which does no harm.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,7 +44,7 @@ use crate::{fs, process};
 /// How long somebody else who is releasing, or a run that hangs with the lock, is waited for beyond what its step may take.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// The waits between releases that fail: from this, doubling, to that.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The wait for what has been told to stop.
 const STOPPING_POLL: Duration = Duration::from_millis(500);
 /// How long a directory that is being removed may still have the lock's name when the record's is gone.
@@ -204,6 +203,7 @@ impl Rescue {
                 // Begun, and could not be written down.
                 record.phase = self.memory.phase.clone();
             }
+            self.note_itself(&mut record);
             let done = perform(Some(&self.path), &mut record, now).await;
             self.memory = record.clone();
             done?;
@@ -216,6 +216,16 @@ impl Rescue {
                 Ok(())
             }
             settled => settled,
+        }
+    }
+
+    /// So that nobody who fails to release starts another guard, and a person learns which process goes on trying.
+    fn note_itself(&self, record: &mut HoldRecord) {
+        let own = process::Identity::own().ok();
+        if own.is_some() && record.guarded_by != own {
+            record.guarded_by = own;
+            // A full disk must not keep the repository held: then one guard more than is needed may come.
+            let _ = record.write(&self.path);
         }
     }
 
@@ -241,9 +251,9 @@ impl Rescue {
         Ok(())
     }
 
-    /// One line on stderr, which is the journal under systemd; nobody may be reading any more.
+    /// One line for whoever looks after this machine: its run, and who started that, may be gone.
     fn say(&self, text: &str) {
         let HoldRecord { repository, run, .. } = &self.memory;
-        let _ = writeln!(std::io::stderr(), "daykeep guard: {repository} (run {run}): {text}");
+        process::log_line(&format!("daykeep guard: {repository} (run {run}): {text}"));
     }
 }

@@ -4,6 +4,7 @@
 //! dropping the future kills it too. What a child writes is read through pipes: when daykeep is killed, a child that still
 //! writes meets a closed pipe instead of a file that the next run owns.
 
+mod inherited;
 mod service;
 mod table;
 
@@ -18,6 +19,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
 
+pub use inherited::{let_go, log_line};
 pub use service::Companion;
 pub use table::{Identity, Process, all, commands_with, kill, signal_group};
 

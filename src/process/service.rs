@@ -60,15 +60,15 @@ impl Program {
         Ok(Companion { program: self.name(), child, stdin, stdout })
     }
 
-    /// Starts a program and lets go of it: it reads nothing, and its answers go nowhere but for stderr.
+    /// Starts a program and lets go of it: it reads nothing, and its answers go nowhere but for stderr. Gives its process id.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start_detached(&self) -> Result<(), Error> {
+    pub fn start_detached(&self) -> Result<Option<u32>, Error> {
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(false);
-        command.spawn().map_err(|source| Error::Start { program: self.name(), source })?;
-        Ok(())
+        let child = command.spawn().map_err(|source| Error::Start { program: self.name(), source })?;
+        Ok(child.id())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the door to other programs")]

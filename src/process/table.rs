@@ -53,6 +53,18 @@ impl Identity {
         Ok(Self { pid, started: stat.started, boot: boot_id()? })
     }
 
+    /// The process that has this id now; None: none has, or it is a zombie.
+    ///
+    /// # Errors
+    /// The boot's name cannot be read.
+    pub fn of(pid: u32) -> Result<Option<Self>, Error> {
+        let found = i32::try_from(pid).ok().and_then(look_at);
+        Ok(match found {
+            Some(Process { pid, started, .. }) => Some(Self { pid, started, boot: boot_id()? }),
+            None => None,
+        })
+    }
+
     /// Whether it still runs (a zombie does not).
     ///
     /// # Errors
@@ -208,6 +220,7 @@ mod tests {
     fn this_process_is_there_and_alive() {
         let own = Identity::own().expect("is readable");
         assert!(own.is_alive().expect("is readable"));
+        assert_eq!(Identity::of(std::process::id()).expect("is readable"), Some(own.clone()));
         assert!(all().expect("is readable").iter().any(|process| process.pid == own.pid));
         let earlier = Identity { boot: "another boot".to_owned(), ..own.clone() };
         assert!(!earlier.is_alive().expect("is readable"), "a process of another boot is gone");

@@ -135,9 +135,9 @@ pub enum Error {
     },
     /// It failed, and the release too.
     #[error(
-        "{}; and then the repository could not be released: {}",
+        "{}; {}",
         sentence_of(error),
-        sentence_of(release)
+        release.after_another()
     )]
     NotReleased {
         /// The first failure.

@@ -31,13 +31,19 @@ pub enum Error {
     #[error("a thread of daykeep panicked; the log has its message")]
     Panicked,
     /// The hold took longer than the configuration allows.
-    #[error("the freeze point was not reached within hold.max ({}s); the repository was released", max.as_secs())]
+    #[error(
+        "the freeze point was not reached within hold.max ({}s){}",
+        max.as_secs_f64(),
+        if *released { "; the repository was released" } else { "" }
+    )]
     HoldTooLong {
         /// What was allowed.
         max: Duration,
+        /// The repository has been released since, by the run or its guard.
+        released: bool,
     },
     /// The freeze failed, and the release too.
-    #[error("{error}; and then the repository could not be released: {release}")]
+    #[error("{error}; {}", release.after_another())]
     NotReleased {
         /// The first failure.
         error: Box<Error>,

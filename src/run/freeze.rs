@@ -81,7 +81,7 @@ pub(super) async fn mark(
         Ok(Marked { database, trees, instant })
     }
     .await;
-    if limit.passed() { Err(Error::HoldTooLong { max: limit.max }) } else { marked }
+    if limit.passed() { Err(Error::HoldTooLong { max: limit.max, released: false }) } else { marked }
 }
 
 /// Fences all trees at once, each on a thread of its own.
@@ -107,11 +107,11 @@ struct Limit {
 
 impl Limit {
     fn start(held: &Held, context: &Context) -> Self {
-        let max = held.remaining(context.clock.as_ref());
+        let (left, max) = (held.remaining(context.clock.as_ref()), held.max());
         let cancel = context.cancel.child_token();
         let at_the_end = cancel.clone();
         let timer = tokio::spawn(async move {
-            tokio::time::sleep(max).await;
+            tokio::time::sleep(left).await;
             at_the_end.cancel();
         });
         Self { context: Context { cancel, ..context.clone() }, max, timer }
@@ -152,6 +152,11 @@ impl Frozen {
                 instant: marked.instant,
                 released: Arc::new(released),
             }),
+            // It is the guard that releases when the limit has passed, unless the run is quicker.
+            (
+                Err(Error::HoldTooLong { max, .. }),
+                Ok(_) | Err(crate::hold::Error::ReleasedByGuard { .. }),
+            ) => Err(Error::HoldTooLong { max, released: true }),
             (Err(error), Ok(_)) => Err(error),
             (Ok(_), Err(release)) => Err(Error::Hold(release)),
             (Err(error), Err(release)) => {
@@ -191,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_failed_release_is_told_whatever_failed_before_it() {
-        let failed = || Err(hold::Error::Cancelled);
+        let failed = || Err(hold::Error::GuardNotReady { program: "guard".into() });
         let told = |error: Option<Error>| error.map(|error| error.to_string()).unwrap_or_default();
         let error = told(Frozen::after(Ok(marked()), unrecorded(), failed()).err());
         assert!(
@@ -203,5 +208,28 @@ mod tests {
         assert!(error.contains("could not be released"), "{error}");
         let error = Frozen::after(Ok(marked()), Ok(()), failed()).err();
         assert!(matches!(error, Some(Error::Hold(_))));
+    }
+
+    #[test]
+    fn whether_it_was_released_is_told_of_a_hold_that_took_too_long() {
+        let too_long =
+            || Err(Error::HoldTooLong { max: std::time::Duration::from_millis(1500), released: false });
+        let told =
+            |released| Frozen::after(too_long(), Ok(()), Err(released)).err().map(|error| error.to_string());
+        let by = "the guard".to_owned();
+        assert_eq!(
+            told(hold::Error::ReleasedByGuard { by, at: jiff::Timestamp::UNIX_EPOCH }).as_deref(),
+            Some("the freeze point was not reached within hold.max (1.5s); the repository was released")
+        );
+        let release = Box::new(hold::Error::Cancelled);
+        let paused = hold::Error::StillPaused { repository: "app".to_owned(), guard: None, release };
+        assert_eq!(
+            told(paused).as_deref(),
+            Some(
+                "the freeze point was not reached within hold.max (1.5s); and app is STILL PAUSED: the run was \
+                 cancelled while the repository was being paused; NOBODY goes on trying, for no guard could be \
+                 started: run `daykeep release app`"
+            )
+        );
     }
 }

@@ -141,6 +141,51 @@ fn that_was_killed_is_released_by_its_guard() {
     world.wait_until("the release by the guard", |world| !world.path("paused").exists());
 }
 
+/// A guard that goes on trying is no reason for a pipe, a cron job or an ssh session to hang.
+#[test]
+fn whose_release_fails_says_what_goes_on_and_ends() {
+    let world = world("", IDLE);
+    let text = fs::read_to_string(world.path("daykeep.toml")).expect("the configuration");
+    let mended = world.path("mended").display().to_string();
+    let text = text.replace("sleep 1; rm -f", &format!("test -e {mended} || exit 7; rm -f"));
+    fs::write(world.path("daykeep.toml"), text).expect("the configuration");
+    let mut shell = std::process::Command::new("sh");
+    // A descriptor more than the usual ones, which leads to the pipe, too.
+    shell.args(["-c", "\"$0\" run --config \"$1\" 2>&1 9>&1 | cat"]).arg(env!("CARGO_BIN_EXE_daykeep"));
+    let begun = std::time::Instant::now();
+    let output = shell.arg(world.path("daykeep.toml")).output().expect("a shell");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "it hung: {output:?}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let said = "error: web is STILL PAUSED: cannot release the application: sh ended with exit status: 7; its guard (process ";
+    let rest = told.split_once(said).unwrap_or_else(|| panic!("{told}")).1;
+    assert!(rest.contains("`daykeep release web` tries at once"), "{told}");
+    let guard: u32 = rest.split_once(')').expect("a number").0.parse().expect("a number");
+    let given = |number: u8| fs::read_link(format!("/proc/{guard}/fd/{number}"));
+    assert_eq!(given(2).expect("it lives").to_str(), Some("/dev/null"));
+    let led_to = |number| given(number).map_or_else(|_| String::new(), |to| to.display().to_string());
+    assert!(!led_to(9).starts_with("pipe:"), "{}", led_to(9));
+
+    let status = String::from_utf8(world.output(&["status", "web"]).stdout).expect("text");
+    let line = status.lines().find(|line| line.starts_with("  held")).expect("a line");
+    assert!(
+        line.contains("YES, STILL PAUSED since ") && line.contains("sh ended with exit status: 7"),
+        "{line}"
+    );
+    assert!(line.contains(&format!("its guard (process {guard}) goes on trying")), "{line}");
+    assert!(status.contains("last attempt  FAILED") && status.contains("web is STILL PAUSED"), "{status}");
+    let release = world.output(&["release"]);
+    let told = String::from_utf8_lossy(&release.stdout);
+    assert_eq!(release.status.code(), Some(1), "{release:?}");
+    assert!(told.contains("NOT RELEASED, STILL PAUSED: cannot release the application"), "{told}");
+    assert!(told.contains(&format!("its guard (process {guard}) goes on trying, after 1s")), "{told}");
+
+    fs::write(world.path("mended"), "").expect("a file");
+    let release = world.output(&["release"]);
+    assert!(release.status.success(), "{release:?}");
+    assert!(!world.path("paused").exists(), "the repository runs again");
+    world.wait_until("the guard's end", |_| !std::path::Path::new(&format!("/proc/{guard}")).exists());
+}
+
 #[test]
 fn is_not_released_under_by_mistake() {
     let world = world("drain = \"5m\"", NEVER_IDLE);

@@ -227,14 +227,100 @@ fn a_release_that_fails_is_reported_and_tried_again() {
     );
     let mut run = app.place.held();
     run.tell("release");
-    let text = run.expect_error("Command");
-    assert!(text.starts_with("cannot release the application") && text.contains("no licence"), "{text}");
+    let text = run.expect_error("StillPaused");
+    assert!(
+        text.starts_with("app is STILL PAUSED: cannot release the application")
+            && text.contains("no licence"),
+        "{text}"
+    );
+    let guard = app.place.the_guard();
+    let who = format!(
+        "; its guard (process {guard}) goes on trying, after 1s, then ever more rarely, every 60s in the end; \
+         `daykeep status app` shows whether it was released, `daykeep release app` tries at once"
+    );
+    assert!(text.ends_with(&who), "{text}");
     wait_until("the guard tries again", || app.log().iter().filter(|line| *line == "try").count() >= 2);
     let record = fs::read_to_string(app.place.record()).unwrap();
     assert!(record.contains("no licence"), "status can tell why: {record}");
     fs::write(app.place.path("mended"), "").unwrap();
     app.place.wait_for_no_record();
     assert!(app.runs());
+}
+
+/// The guard has begun it, and fails: the run learns that, and does not take it for a release.
+#[test]
+fn a_release_that_fails_when_hold_max_has_passed_is_told_to_the_run() {
+    let app = App::new();
+    app.configure("max = \"1s\"\ndrain = \"20s\"");
+    app.script(
+        "release",
+        "test -f mended || { echo try >>log; echo no licence >&2; exit 1; }; touch running",
+    );
+    let mut run = app.place.held();
+    wait_until("the guard tries", || {
+        fs::read_to_string(app.place.record()).unwrap_or_default().contains("no licence")
+    });
+    run.tell("still");
+    let text = run.expect_error("BeingReleased");
+    assert!(text.starts_with("somebody else began to release the repository at "), "{text}");
+    run.tell("release");
+    let text = run.expect_error("StillPaused");
+    assert!(
+        text.starts_with("app is STILL PAUSED: its guard or `daykeep release` began to release it at "),
+        "{text}"
+    );
+    assert!(
+        text.contains("fails: cannot release the application") && text.contains("no licence; its guard"),
+        "{text}"
+    );
+    assert!(text.contains(&format!("(process {})", app.place.the_guard())), "{text}");
+    fs::write(app.place.path("mended"), "").unwrap();
+    app.place.wait_for_no_record();
+    assert!(app.runs());
+}
+
+#[test]
+fn a_release_by_hand_joins_the_guard_that_goes_on_trying() {
+    let app = App::new();
+    app.script("release", "test -f mended || exit 1; touch running");
+    let mut run = app.place.held();
+    run.tell("release");
+    run.expect_error("StillPaused");
+    let guard = app.place.the_guard();
+    for _ in 0..3 {
+        let found = app.place.leftovers(false);
+        assert_eq!(found[0]["outcome"], "Failed", "{found:?}");
+        let text = found[0]["text"].as_str().unwrap();
+        assert!(text.contains(&format!("guard: Some({guard})")), "{text}");
+        assert_eq!(app.place.the_guard(), guard, "it is one, and the same");
+    }
+    // One that was killed with its run has a successor, which is joined in its turn.
+    drop(run);
+    crate::conformance::kill_guards(&app);
+    wait_until("no guard is left", || app.place.guards().is_empty());
+    app.place.leftovers(false);
+    wait_until("it has noted itself", || app.place.living_guard().is_some());
+    app.place.leftovers(false);
+    app.place.the_guard();
+    fs::write(app.place.path("mended"), "").unwrap();
+    app.place.wait_for_no_record();
+    wait_until("no guard is left", || app.place.guards().is_empty());
+    assert!(app.runs());
+}
+
+/// A run that lives waits with its guard: what was forced on it is tried by another one.
+#[test]
+fn a_forced_release_that_fails_is_tried_again_beside_a_run_that_lives() {
+    let app = App::new();
+    app.script("release", "test -f mended || exit 1; touch running");
+    let mut run = app.place.held();
+    assert_eq!(app.place.leftovers(true)[0]["outcome"], "Failed");
+    wait_until("there are two guards", || app.place.guards().len() == 2);
+    fs::write(app.place.path("mended"), "").unwrap();
+    wait_until("it is released", || app.runs());
+    run.tell("still");
+    let kind = run.expect("error")["kind"].clone();
+    assert!(["BeingReleased", "ReleasedByGuard"].contains(&kind.as_str().unwrap()), "{kind}");
 }
 
 #[test]

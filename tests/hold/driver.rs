@@ -142,6 +142,19 @@ impl Place {
         record["phase"].as_str().map(str::to_owned)
     }
 
+    /// The only guard there is. A command that it starts bears its name for a moment.
+    pub fn the_guard(&self) -> i32 {
+        wait_until("there is one guard", || self.guards().len() == 1);
+        self.living_guard().expect("the record names it")
+    }
+
+    /// The guard that the record names, if that lives.
+    pub fn living_guard(&self) -> Option<i32> {
+        let text = fs::read_to_string(self.record()).ok()?;
+        let record: daykeep::hold::HoldRecord = serde_json::from_str(&text).expect("a record is whole");
+        record.living_guard()
+    }
+
     pub fn wait_for_phase(&self, phase: &str) {
         wait_until(&format!("phase {phase}"), || self.phase().as_deref() == Some(phase));
     }

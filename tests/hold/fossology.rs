@@ -243,8 +243,11 @@ fn a_scheduler_that_cannot_be_started_is_reported_and_tried_again() {
     let mut run = app.place.held();
     app.fossology.write_script("start", "#!/bin/sh\necho disk full >&2; exit 1\n");
     run.tell("release");
-    let text = run.expect_error("Command");
-    assert!(text.starts_with("cannot start the scheduler") && text.contains("disk full"), "{text}");
+    let text = run.expect_error("StillPaused");
+    assert!(
+        text.starts_with("app is STILL PAUSED: cannot start the scheduler") && text.contains("disk full"),
+        "{text}"
+    );
     assert!(app.place.has_record());
     app.fossology.write_script("start", &good);
     app.place.wait_for_no_record();

@@ -213,7 +213,7 @@ fn a_switch_that_fails_is_an_error_and_its_release_is_tried_again() {
     let mut run = switch.place.held();
     switch.state.lock().unwrap().failing = true;
     run.tell("release");
-    let text = run.expect_error("Http");
+    let text = run.expect_error("StillPaused");
     assert!(text.contains("503 Service Unavailable: the backend is down"), "{text}");
     let text = switch.place.probe()[0]["text"].as_str().unwrap().to_owned();
     assert!(text.contains("503"), "{text}");

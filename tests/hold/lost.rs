@@ -2,6 +2,7 @@
 //! guard releases from memory, and never what another hold or an unfinished restore needs still.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use crate::command::App;
 use crate::conformance::Subject;
-use crate::driver::{Run, wait_until};
+use crate::driver::{PATIENCE, Run, wait_until};
 use crate::support::small::{Small, own_mounts};
 
 impl App {
@@ -275,6 +276,45 @@ fn a_hold_that_has_begun_at_the_same_place_since_is_not_disturbed() {
     restore.tell("release");
     restore.expect("released");
     app.assert_released_from_memory();
+}
+
+/// Where stderr is no log, the guard has syslog.
+#[test]
+fn a_guard_without_a_log_tells_syslog() {
+    if let Err(reason) = own_mounts() {
+        eprintln!("SKIPPED: {reason}");
+        return;
+    }
+    let app = App::new();
+    let null = File::options().write(true).open("/dev/null").unwrap();
+    let _devices = devices_of_our_own(&app);
+    let syslog = UnixDatagram::bind("/dev/log").unwrap();
+    syslog.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut run = app.place().start("hold", |command| {
+        command.stderr(null);
+    });
+    run.expect("held");
+    run.kill();
+    let mut buffer = [0; 1024];
+    let length = syslog.recv(&mut buffer).unwrap();
+    let line = String::from_utf8_lossy(&buffer[..length]);
+    assert!(line.starts_with("<28>") && line.contains(" daykeep["), "{line}");
+    assert!(line.ends_with("]: app (run 7): released by the guard, when the run had ended"), "{line}");
+}
+
+/// An empty /dev but for what every program needs. The real one is never below a directory of the test, which is removed at its end.
+fn devices_of_our_own(app: &App) -> Small {
+    let place = app.place().path("dev");
+    let devices = Small::tmpfs(&place).unwrap();
+    let does = |command: &mut Command| {
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    for (name, minor) in [("null", "3"), ("urandom", "9")] {
+        does(Command::new("mknod").args(["-m", "666"]).arg(place.join(name)).args(["c", "1", minor]));
+    }
+    does(Command::new("mount").arg("--bind").arg(&place).arg("/dev"));
+    devices
 }
 
 // --- disks that fail -------------------------------------------------------------------------------------------------------

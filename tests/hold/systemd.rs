@@ -108,9 +108,12 @@ fn a_start_that_a_condition_of_the_unit_forbids_is_no_release() {
     let mut run = units.place.held();
     fs::write(units.place.path("forbidden"), "").unwrap();
     run.tell("release");
-    let text = run.expect_error("Answer");
+    let text = run.expect_error("StillPaused");
     assert!(text.contains("systemd, told to start worker.service, gave an answer"), "{text}");
-    assert!(text.ends_with("it was not started, since a condition of the unit forbids it"), "{text}");
+    assert!(
+        text.contains("it was not started, since a condition of the unit forbids it; its guard"),
+        "{text}"
+    );
     fs::remove_file(units.place.path("forbidden")).unwrap();
     units.place.wait_for_no_record();
     assert!(units.runs());

@@ -13,8 +13,8 @@ pub use day::{Day, Days, OneDay, Quarantined};
 pub use job::{Job, JobState, Jobs, OneJob};
 pub use repository::{Repositories, Repository, Schedule};
 pub use status::{
-    ConfigStatus, DaemonStatus, DayName, KeptHold, NextRun, NextRunReason, PendingRestore, Proved, ProvenDay,
-    RepositoryStatus, Status,
+    ConfigStatus, DaemonStatus, DayName, Hold, KeptHold, NextRun, NextRunReason, PendingRestore, Proved,
+    ProvenDay, RepositoryStatus, Status,
 };
 
 use crate::event::Event;

@@ -73,8 +73,11 @@ pub struct RepositoryStatus {
     /// The newest drill of any of its days.
     #[serde(default)]
     pub last_drill: Option<Proved>,
-    /// Is it held, or waiting to be released after a crash?
+    /// Is it being paused, held, or waiting to be released after a crash?
     pub held: bool,
+    /// The hold that is recorded; null also for one that found its scheduler stopped and paused nothing.
+    #[serde(default)]
+    pub hold: Option<Hold>,
     /// The hold that a restore that is half way has left in force.
     #[serde(default)]
     pub kept_hold: Option<KeptHold>,
@@ -151,6 +154,23 @@ pub struct Proved {
     /// Of a drill that failed: damage was repaired since, and nobody knows whether the day restores before it is drilled again.
     #[serde(default)]
     pub repaired_since: bool,
+}
+
+/// A hold as its record tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The job that holds or held.
+    pub job: u64,
+    /// Since when.
+    pub since: Timestamp,
+    /// `pausing` (until it is proven idle), `paused` or `releasing`.
+    pub phase: String,
+    /// How often a release has failed.
+    pub attempts: u32,
+    /// What the last failed release said, or what is waited for.
+    pub error: Option<String>,
+    /// The process id of its guard, if that lives: it goes on trying.
+    pub guard: Option<i32>,
 }
 
 /// A hold that outlives its run.
