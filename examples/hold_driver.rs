@@ -139,9 +139,10 @@ async fn follow(mut held: Held, lines: &mut tokio::sync::mpsc::UnboundedReceiver
                 }
                 held
             }
-            "release" | "start" => {
+            "release" | "start" | "stop" => {
                 let done = match line.as_str() {
                     "start" => held.release_and_start().await,
+                    "stop" => held.release_to_stopped().await,
                     _ => held.release().await,
                 };
                 match done {

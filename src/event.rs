@@ -129,13 +129,21 @@ pub enum Event {
     },
     /// The repository stands still: paused and proven idle.
     Held,
-    /// The repository runs again.
+    /// The hold is over.
     Released {
         /// Seconds from proven idle (or, with no proof, from the pause) to the release.
         held_seconds: f64,
         /// Seconds from the pause to the release: with the wait for running agents.
         paused_seconds: f64,
+        /// The repository runs again; false: it was found stopped, and stays so.
+        #[serde(default = "as_ever")]
+        runs: bool,
     },
+}
+
+/// What is released runs, as far as those knew who did not write it down.
+fn as_ever() -> bool {
+    true
 }
 
 /// Receives every event of a run, on whatever thread it happens; must return at once.

@@ -58,10 +58,14 @@ impl Progress {
             Event::Progress { phase, unit, current, total } => self.moved(*phase, *unit, *current, *total)?,
             Event::Notice { level, text } => return Some((*level, format!("{}{text}", self.prefix))),
             Event::Held => "the repository stands still".to_owned(),
-            Event::Released { held_seconds, paused_seconds } => format!(
+            Event::Released { held_seconds, paused_seconds, runs: true } => format!(
                 "the repository runs again: it stood still for {}, its scheduler was paused for {}",
                 figures::length(*held_seconds),
                 figures::length(*paused_seconds)
+            ),
+            Event::Released { held_seconds, runs: false, .. } => format!(
+                "the hold is over after {}; the scheduler is not started: it was found stopped",
+                figures::length(*held_seconds)
             ),
         };
         Some((Level::Info, format!("{}{sentence}", self.prefix)))

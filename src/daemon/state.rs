@@ -449,7 +449,7 @@ fn hear(job: &mut Job, event: &Event) {
         }
         Event::Notice { text, .. } => job.message = Some(text.clone()),
         Event::Held => job.held = true,
-        Event::Released { held_seconds, paused_seconds } => {
+        Event::Released { held_seconds, paused_seconds, .. } => {
             job.held = false;
             job.held_seconds = Some(*held_seconds);
             job.paused_seconds = Some(*paused_seconds);

@@ -111,7 +111,7 @@ fn log(name: &str, repository: &str, job: u64, event: &Event) {
             tracing::warn!(repository, job, "{name}: {text}");
         }
         Event::Held => tracing::info!(repository, job, "{name}: held, proven idle"),
-        Event::Released { held_seconds, paused_seconds } => tracing::info!(
+        Event::Released { held_seconds, paused_seconds, .. } => tracing::info!(
             repository,
             job,
             "{name}: released, held for {held_seconds:.1} s, paused for {paused_seconds:.1} s"

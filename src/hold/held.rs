@@ -21,6 +21,8 @@ pub struct Held {
     pub(super) context: Context,
     /// It runs, and has to be paused.
     pub(super) pauses: bool,
+    /// It does not run when this hold is over: it was found stopped.
+    pub(super) stays_stopped: bool,
     /// How it would be started although it was found stopped.
     pub(super) start: ReleasePlan,
     /// None: nothing has to be released.
@@ -31,6 +33,7 @@ pub struct Held {
 #[derive(Debug, Clone)]
 pub struct ReleasedHold {
     evidence: HoldEvidence,
+    runs: bool,
 }
 
 impl ReleasedHold {
@@ -38,6 +41,12 @@ impl ReleasedHold {
     #[must_use]
     pub fn evidence(&self) -> &HoldEvidence {
         &self.evidence
+    }
+
+    /// Whether the repository runs now, as far as the hold can tell; false when it was found stopped, or was to stay so.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.runs
     }
 }
 
@@ -61,6 +70,12 @@ impl Held {
     #[must_use]
     pub fn max(&self) -> Duration {
         self.max.unwrap_or(Duration::MAX)
+    }
+
+    /// Whether somebody else had stopped the repository before the hold, or it is gone: the release does not start it.
+    #[must_use]
+    pub fn was_stopped(&self) -> bool {
+        self.stays_stopped
     }
 
     /// How much of `hold.max` is left; for a restore, which has none, [`Duration::MAX`].
@@ -121,6 +136,23 @@ impl Held {
             // With the phase, before it is performed.
             ours.record.release = start;
         }
+        self.stays_stopped &=
+            self.ours.as_ref().is_none_or(|ours| ours.record.release == ReleasePlan::Nothing);
+        self.release().await
+    }
+
+    /// Ends the hold and starts nothing, although it ran before: what is there now is what was there when it stood still, so it is to stand
+    /// still again. Frozen units are stopped. Tells [`Event::Released`].
+    ///
+    /// # Errors
+    /// As [`Held::release`].
+    pub async fn release_to_stopped(mut self) -> Result<ReleasedHold, Error> {
+        if let Some(ours) = &mut self.ours {
+            // With the phase, before it is performed: who completes it starts nothing either.
+            ours.record.release = ours.record.release.clone().stopping();
+            ours.is_unlike_guard = true;
+        }
+        self.stays_stopped = true;
         self.release().await
     }
 
@@ -139,7 +171,7 @@ impl Held {
         let now = self.context.clock.monotonic();
         self.evidence.released_at = Some(self.context.clock.now());
         self.evidence.held_seconds = now.saturating_sub(self.idle_since).as_secs_f64();
-        Ok(ReleasedHold { evidence: self.evidence.clone() })
+        Ok(ReleasedHold { evidence: self.evidence.clone(), runs: !self.stays_stopped })
     }
 
     pub(super) fn tell_released(&self) {
@@ -147,6 +179,7 @@ impl Held {
         self.context.observer.observe(&Event::Released {
             held_seconds: now.saturating_sub(self.idle_since).as_secs_f64(),
             paused_seconds: now.saturating_sub(self.paused_since).as_secs_f64(),
+            runs: !self.stays_stopped,
         });
     }
 }

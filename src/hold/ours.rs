@@ -25,6 +25,8 @@ pub(super) struct Ours {
     pub(super) record: HoldRecord,
     pub(super) path: PathBuf,
     _live: Live,
+    /// The record's release is another than the guard has read.
+    pub(super) is_unlike_guard: bool,
     /// The record is gone, or left to the guard.
     over: bool,
 }
@@ -42,7 +44,8 @@ impl Ours {
             Ok(guard) => {
                 // Goes to the disk with the next step.
                 let record = HoldRecord { guarded_by: guard.identity(), ..record };
-                Ok(Self { guard: Some(guard), record, path, _live: live, over: false })
+                let guard = Some(guard);
+                Ok(Self { guard, record, path, _live: live, is_unlike_guard: false, over: false })
             }
             Err(error) => {
                 // One that was taken over is still paused.
@@ -137,8 +140,11 @@ impl Ours {
                 return Err(gone);
             }
         }
-        // What was kept is whole again: that is to be known to who has to complete this without the record.
-        let _ = self.tell(&Word::Releasing).await;
+        // What was kept is whole again: that is to be known to who has to complete this without the record. A guard that knows another
+        // release than the record's must not complete that.
+        if !self.is_unlike_guard {
+            let _ = self.tell(&Word::Releasing).await;
+        }
         if let Err(error) = perform(Some(&self.path), &mut self.record, context.clock.now()).await {
             return Err(self.still_paused(error));
         }

@@ -111,6 +111,7 @@ async fn begin(
         max: request.purpose.is_limited().then_some(request.hold.max),
         context: context.clone(),
         pauses: false,
+        stays_stopped: false,
         start: ReleasePlan::Nothing,
         ours: None,
     };
@@ -131,6 +132,7 @@ impl Held {
             (Before::Stopped { why, start }, since) => {
                 let taken = since.filter(|_| left != ReleasePlan::Nothing);
                 self.evidence.paused_by_us = taken.is_some();
+                self.stays_stopped = taken.is_none();
                 let paused = taken.unwrap_or_else(|| "nothing was paused".to_owned());
                 self.evidence.proofs.push(format!("{why}; {paused}"));
                 self.start = start;
@@ -337,7 +339,7 @@ fn kept_after(first: Error) -> Error {
     }
 }
 
-async fn cancellable<T>(
+pub(super) async fn cancellable<T>(
     context: &Context,
     work: impl Future<Output = Result<T, Error>> + Send,
 ) -> Result<T, Error> {

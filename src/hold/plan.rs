@@ -64,6 +64,14 @@ impl ReleasePlan {
         }
     }
 
+    /// In its place when nothing is to run afterwards: nothing, where what is paused does not run.
+    pub(super) fn stopping(self) -> Self {
+        match self {
+            Self::Systemd(release) => release.stopping().map_or(Self::Nothing, Self::Systemd),
+            Self::Nothing | Self::Fossology(_) | Self::Command(_) | Self::Http(_) => Self::Nothing,
+        }
+    }
+
     /// What it sets running, for people; None: nothing.
     #[must_use]
     pub fn subject(&self) -> Option<String> {

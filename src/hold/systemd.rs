@@ -171,12 +171,12 @@ impl Systemd {
             let start = if units.is_empty() {
                 ReleasePlan::Nothing
             } else {
-                ReleasePlan::Systemd(Release { units, thaw: freeze, start: true })
+                ReleasePlan::Systemd(Release { units, thaw: freeze, start: true, stop: false })
             };
             return Ok(Before::Stopped { why, start });
         }
         let units = self.ran.iter().rev().cloned().collect();
-        Ok(Before::Running(ReleasePlan::Systemd(Release { units, thaw: freeze, start: false })))
+        Ok(Before::Running(ReleasePlan::Systemd(Release { units, thaw: freeze, start: false, stop: false })))
     }
 
     async fn pause_now(&mut self) -> Result<(), Error> {
@@ -292,6 +292,9 @@ pub struct Release {
     /// Even those are started that would only be thawed.
     #[serde(default)]
     start: bool,
+    /// None is started: those that are frozen are stopped.
+    #[serde(default)]
+    stop: bool,
 }
 
 impl Release {
@@ -308,7 +311,9 @@ impl Release {
 
     async fn one(&self, unit: &str) -> Result<(), Error> {
         let seen = if self.thaw { show(&[unit.to_owned()]).await? } else { Vec::new() };
-        let verb = if self.thaw && !(self.start && seen.iter().all(Unit::is_stopped)) {
+        let verb = if self.stop {
+            "stop"
+        } else if self.thaw && !(self.start && seen.iter().all(Unit::is_stopped)) {
             // systemd refuses to thaw what does not run: it was stopped by an operator, and stays so.
             if seen.iter().all(Unit::needs_no_thaw) {
                 return Ok(());
@@ -329,6 +334,11 @@ impl Release {
             return Err(Error::Answer { what: format!("systemd, told to start {unit},"), answer });
         }
         Ok(())
+    }
+
+    /// What stops the units in the place of thawing them; None: they are stopped already.
+    pub(super) fn stopping(self) -> Option<Self> {
+        self.thaw.then_some(Self { start: false, stop: true, ..self })
     }
 
     /// Those of an older hold that has not been released, and these.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use crate::conformance::{Check, Subject, kill_guards};
 use crate::driver::{Run, wait_until};
 
-pub const CHECKS: [Check; 9] = [
+pub const CHECKS: [Check; 10] = [
     ("a killed restore that is not kept is released", not_kept_it_is_released),
     ("a kept hold outlives its run", it_outlives_its_run),
     ("a kept hold outlives its run and its guard", it_outlives_its_guard),
     ("a kept hold outlives its record", it_outlives_its_record),
     ("what was started meanwhile is paused again", what_was_started_is_paused_again),
     ("what a restore found stopped stays stopped, unless it is asked for", what_was_stopped),
+    ("what is to stay stopped is not started", it_stays_stopped),
     ("after a release by force a resume pauses anew", after_force),
     ("a hold that is given up is forgotten", given_up),
     ("hold.max does not count", no_limit),
@@ -148,6 +149,23 @@ fn what_was_stopped(subject: &dyn Subject) {
     run.tell("start");
     run.expect("released");
     assert!(subject.runs());
+}
+
+fn it_stays_stopped(subject: &dyn Subject) {
+    let mut run = kept(subject);
+    run.tell("stop");
+    run.expect("released");
+    assert!(!subject.runs());
+    assert!(!subject.place().has_record());
+    wait_until("the guard has gone", || subject.place().guards().is_empty());
+    assert!(!subject.runs(), "nor does its guard start it");
+    subject.operator_starts();
+    killed(subject, kept(subject));
+    let mut run = subject.place().restoring("resume");
+    run.tell("stop");
+    run.expect("released");
+    assert!(!subject.runs(), "nor after a kill");
+    subject.operator_starts();
 }
 
 fn after_force(subject: &dyn Subject) {

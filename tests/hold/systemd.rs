@@ -155,6 +155,18 @@ fn a_frozen_unit_that_an_operator_stopped_stays_stopped_and_does_not_hold_the_re
 }
 
 #[test]
+fn a_frozen_unit_that_is_to_stay_stopped_is_stopped() {
+    let units = Units::new("freeze");
+    let mut run = units.place.restoring("restore");
+    assert_eq!(units.state("web.service"), "active frozen");
+    run.tell("stop");
+    run.expect("released");
+    let states = ["web.service", "worker.service"].map(|unit| units.state(unit));
+    assert_eq!(states, ["inactive running", "inactive running"]);
+    assert!(!units.log().iter().any(|line| line.starts_with("thaw") || line.starts_with("start")));
+}
+
+#[test]
 fn what_systemd_stops_along_is_started_again_if_it_ran() {
     let units = Units::new("stop");
     fs::write(units.place.path("parts-of-web.service"), "mailer.service idle.service").unwrap();
