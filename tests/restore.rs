@@ -45,19 +45,26 @@ fn a_whole_repository_comes_back_and_can_be_taken_back_and_confirmed() {
             kept.refused(&arguments, 2, "nobody can be asked here");
             continue;
         }
-        let told = kept.must(&arguments);
-        assert!(told.contains("fossology: done already: the day"), "{told}");
+        let told = kept.refused(&arguments, 13, "fossology: nothing was restored now: the day");
         assert!(told.contains("daykeep restore fossology --undo") && told.contains("--confirm"), "{told}");
+        assert!(
+            told.contains("to restore it once more, over all that has changed since, end it first"),
+            "{told}"
+        );
     }
+    kept.refused(&[&kept.day, "--only", "trees", "--yes"], 13, "this one can begin after that");
     kept.now().assert_is(&kept.then, "after the same command again");
-    kept.must(&["--undo"]);
+    let told = kept.must(&["--undo"]);
+    assert!(told.contains("  databases  ") && !told.contains("databases  shop"), "{told}");
+    assert!(told.contains("  dropped    database shop, which the restore created"), "{told}");
     kept.now().assert_is(&damaged, "after --undo");
     assert!(kept.repository.fossology.pid().is_some(), "the scheduler runs");
     kept.assert_nothing_left();
     kept.refused(&["--undo"], 10, "no restore of fossology waits to be confirmed or taken back");
 
     kept.must(&[&kept.day, "--yes"]);
-    kept.must(&["--confirm"]);
+    let told = kept.must(&["--confirm"]);
+    assert!(told.contains("  stays      database shop, which the restore created"), "{told}");
     kept.now().assert_is(&kept.then, "after --confirm");
     kept.assert_nothing_left();
     kept.refused(&["--confirm"], 10, "no restore of fossology waits");

@@ -184,8 +184,11 @@ fn the_commands_that_are_shown_work_when_they_are_typed() {
         let command = shown.trim().split("   ").next().unwrap();
         has(command, &["--vault /", "--state-dir '/", "--trust-day"]);
         let (code, again) = shell(script, place.dir.path());
-        assert_eq!(code, 0, "{again}");
-        has(&again, &["small: done already: the day", command]);
+        assert_eq!(code, 13, "{again}");
+        has(
+            &again,
+            &["small: nothing was restored now: the day", command, "then type `daykeep restore small "],
+        );
         let (code, said) = shell(&format!("{command} --yes"), Path::new("/"));
         assert_eq!(code, 0, "{command}: {said}");
         assert_eq!(is_the_day(&place), is_day, "{said}");
@@ -425,4 +428,94 @@ fn a_damaged_record_is_one_clear_problem() {
         }) && all.iter().any(|one| one["name"] == "other" && one["restore_error"].is_null())
     };
     daemon.until("/v1/status", "the damaged record", told);
+}
+
+/// A hold that tells whether the repository runs: it does when its last word is `release`.
+fn tells(place: &Place) -> String {
+    let asks = "is_running = [\"sh\", \"-c\", \"echo asked >> $T/asked; test \\\"$(tail -n 1 $T/trace)\\\" = release\"]";
+    let root = place.dir.path().display().to_string();
+    place.small("", &asks.replace("$T", &root))
+}
+
+fn asked(place: &Place) -> bool {
+    let asked = place.path("asked");
+    let is_asked = asked.exists();
+    let _ = fs::remove_file(asked);
+    is_asked
+}
+
+#[test]
+fn what_was_found_stopped_stays_so_and_is_stopped_again_by_undo() {
+    let place = Place::new();
+    place.configure(&tells(&place));
+    fs::write(place.path("trace"), "").unwrap();
+    let run = must(&place, &["run"]);
+    has(&run, &["the scheduler is not started: it was found stopped"]);
+    assert!(!run.contains("runs again"), "{run}");
+    fs::write(place.path("tree/one"), "changed\n").unwrap();
+
+    let plan = must(&place, &["restore", "latest", "--plan"]);
+    has(&plan, &["is STOPPED now and stays so: add --start to start it afterwards"]);
+    let told = must(&place, &["restore", "latest", "--yes"]);
+    has(&told, &["the scheduler is not started: it was found stopped", "was found stopped, and stays so"]);
+    assert!(!told.contains("runs again"), "{told}");
+    assert_eq!(place.trace(), "");
+    must(&place, &["restore", "--undo", "--yes"]);
+    assert_eq!(place.trace(), "");
+
+    // What --start had started stands still again with what was there before.
+    let told = must(&place, &["restore", "latest", "--yes", "--start"]);
+    has(&told, &["is STOPPED now, and started afterwards", "the repository runs again"]);
+    assert_eq!(place.trace(), "release\n");
+    let told = must(&place, &["restore", "--undo", "--yes"]);
+    has(
+        &told,
+        &[
+            "stays stopped, as the restore found it: add --start",
+            "found the scheduler stopped, and it stays so",
+        ],
+    );
+    assert!(!told.contains("runs again"), "{told}");
+    assert_eq!(place.trace(), "release\npause\n");
+    assert!(!place.path("state/small/hold.json").exists());
+
+    // Killed while it put back, it is the same.
+    must(&place, &["restore", "latest", "--yes", "--start"]);
+    rewrite(&record(&place), |left| left["phase"] = json!("undoing"));
+    place.leave_a_kept_hold();
+    assert!(place.trace().ends_with("release\npause\n"), "{}", place.trace());
+    must(&place, &["restore", "--undo", "--yes"]);
+    assert!(place.trace().ends_with("release\npause\n"), "{}", place.trace());
+    assert!(!place.path("state/small/hold.json").exists());
+
+    must(&place, &["restore", "latest", "--yes", "--start"]);
+    let told = must(&place, &["restore", "--undo", "--yes", "--start"]);
+    assert!(!told.contains("stays stopped") && place.trace().ends_with("release\n"), "{told}");
+
+    let told = must(&place, &["restore", "latest", "--yes"]);
+    has(&told, &["runs now: it is paused, and started afterwards", "the repository runs again"]);
+    must(&place, &["restore", "--undo", "--yes"]);
+    assert!(place.trace().ends_with("pause\nrelease\n"), "{}", place.trace());
+}
+
+#[test]
+fn nothing_that_a_day_names_is_run_to_tell_whether_the_repository_runs() {
+    let place = Place::new();
+    place.configure(&tells(&place));
+    must(&place, &["run"]);
+    must(&place, &["restore", "latest", "--plan"]);
+    assert!(asked(&place), "the configuration is the machine's own");
+    let vault = place.path("vault").display().to_string();
+    let plan = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_daykeep"));
+        command.env("DAYKEEP_CONFIG", "/nonexistent/daykeep.toml").args(["restore", "--vault", &vault]);
+        command.args(["latest", "--plan", "--state-dir"]).arg(place.path("other")).args(more);
+        let (code, plan) = said(&command.output().unwrap());
+        assert_eq!(code, 0, "{plan}");
+        plan
+    };
+    has(&plan(&[]), &["is paused, and started afterwards if it runs now"]);
+    assert!(!asked(&place), "nobody has agreed to what the day names");
+    has(&plan(&["--trust-day"]), &["is STOPPED now"]);
+    assert!(asked(&place));
 }

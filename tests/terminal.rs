@@ -57,9 +57,9 @@ fn record(place: &Place) -> bool {
 #[test]
 fn a_restore_shows_its_plan_and_asks() {
     let (place, day) = changed();
-    for no in ["no", "y", "", "2020-01-01"] {
+    for no in ["no", "n", ""] {
         let mut terminal = on_terminal(&place, &["restore", "latest"]);
-        let plan = terminal.until("Restore? Type yes, or the name of the day: ");
+        let plan = terminal.until("Restore? Type yes or no: ");
         assert!(plan.contains(&format!("small: the day {day}")), "{plan}");
         assert!(plan.contains("changes    1 name replaced, 1 name removed"), "{plan}");
         let warning = format!("warning: the day {day} is not proven");
@@ -71,8 +71,14 @@ fn a_restore_shows_its_plan_and_asks() {
         assert!(!is_the_day(&place) && !record(&place), "{no:?}");
     }
     let mut terminal = on_terminal(&place, &["restore", "latest"]);
-    terminal.until("Restore? ");
-    terminal.types(&day);
+    for neither in ["y", &day] {
+        terminal.until("Restore? Type yes or no: ");
+        terminal.types(neither);
+        terminal.until(&format!("`{neither}` is neither: type the whole word yes to go on"));
+        assert!(!is_the_day(&place), "{neither}");
+    }
+    terminal.until("Restore? Type yes or no: ");
+    terminal.types("yes");
     let (code, told) = terminal.ends();
     assert_eq!(code, 0, "{told}");
     assert!(is_the_day(&place));
@@ -91,7 +97,9 @@ fn ctrl_c_at_a_question_ends_it_and_changes_nothing() {
     terminal.interrupts();
     let (code, told) = terminal.ends();
     assert_eq!(code, 130, "{told}");
-    assert!(told.contains("before anything was replaced"), "{told}");
+    assert!(told.contains("SIGINT: the restore stops, and has changed nothing"), "{told}");
+    assert!(told.contains("error: stopped by SIGINT: nothing was changed"), "{told}");
+    assert!(!told.contains("held") && !told.contains("beside"), "nothing was: {told}");
     assert!(!is_the_day(&place) && !record(&place));
 
     let (code, told) = output(&place, &["restore", "latest", "--yes"]);
@@ -116,7 +124,7 @@ fn taking_a_restore_back_is_asked_for() {
     assert!(is_the_day(&place) && record(&place));
 
     let mut terminal = on_terminal(&place, &["restore", "--undo"]);
-    let plan = terminal.until("Take the restore back? Type yes, or the name of the day: ");
+    let plan = terminal.until("Take the restore back? Type yes or no: ");
     assert!(plan.contains(&format!("small: the restore of the day {day} (job 2, begun ")), "{plan}");
     assert!(plan.contains("trees      files"), "{plan}");
     assert!(plan.contains("LOST IS    what has been written into them since the restore"), "{plan}");
@@ -142,7 +150,7 @@ fn confirming_a_restore_is_asked_for() {
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("--confirm drops what was there before the restore"), "{told}");
     let mut terminal = on_terminal(&place, &["restore", "--confirm"]);
-    let plan = terminal.until("Drop what was there before? Type yes, or the name of the day: ");
+    let plan = terminal.until("Drop what was there before? Type yes or no: ");
     assert!(plan.contains("no --undo brings it back"), "{plan}");
     terminal.types("");
     assert_eq!(terminal.ends().0, 1);

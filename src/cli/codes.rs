@@ -160,6 +160,7 @@ impl From<restore::Error> for Failure {
                 Self::of(Kind::NotFound, &error)
             }
             restore::Error::Senseless { .. } => Self::of(Kind::Usage, &error),
+            restore::Error::Pending { ref pending } if pending.is_over() => Self::of(Kind::Pending, &error),
             _ if error.is_damage() => Self::of(Kind::Damaged, &error),
             restore::Error::Locked { .. } | restore::Error::VaultLocked { .. } => {
                 Self::of(Kind::Locked, &error)

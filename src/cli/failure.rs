@@ -20,6 +20,8 @@ pub enum Kind {
     Locked,
     /// A day was looked at, and is not what it was.
     Damaged,
+    /// A restore that is done waits to be confirmed or taken back: nothing was restored.
+    Pending,
     /// The repository was busy: it was left alone and can be tried again.
     Busy,
     /// Ended by the signal of this number.
@@ -36,6 +38,7 @@ impl Kind {
             Self::NotFound => 10,
             Self::Locked => 11,
             Self::Damaged => 12,
+            Self::Pending => 13,
             Self::Busy => 75,
             Self::Signal(number) => 128 + number,
         }
@@ -50,6 +53,7 @@ impl Kind {
             Self::NotFound => "not_found",
             Self::Locked => "locked",
             Self::Damaged => "damaged",
+            Self::Pending => "pending",
             Self::Busy => "busy",
             Self::Signal(_) => "signal",
         }
@@ -269,8 +273,8 @@ mod tests {
 
     #[test]
     fn codes_are_the_promised_ones() {
-        let codes = [Kind::Failed, Kind::Usage, Kind::NotFound, Kind::Locked, Kind::Busy, Kind::Signal(2)]
-            .map(Kind::code);
-        assert_eq!(codes, [1, 2, 10, 11, 75, 130]);
+        let codes = [Kind::Failed, Kind::Usage, Kind::NotFound, Kind::Locked, Kind::Damaged];
+        assert_eq!(codes.map(Kind::code), [1, 2, 10, 11, 12]);
+        assert_eq!([Kind::Pending, Kind::Busy, Kind::Signal(2)].map(Kind::code), [13, 75, 130]);
     }
 }

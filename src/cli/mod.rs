@@ -54,8 +54,8 @@ struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 ok, 1 failed, 2 usage or configuration, 10 no such repository or day, 11 locked, 12 damaged, 75 busy and skipped, \
-128+N ended by signal N.";
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 10 no such repository or day, 11 locked, 12 damaged, 13 a restore waits to be ended, \
+75 busy and skipped, 128+N ended by signal N.";
 
 /// What every verb takes.
 #[derive(Debug, clap::Args)]

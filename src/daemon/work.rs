@@ -107,6 +107,7 @@ async fn restored(work: Work, order: order::Restore, context: &Context) -> Resul
         jobs: order.jobs,
         state_dir,
         place,
+        asks_hold: true,
         in_use: Vec::new(),
         guard,
         started_by,

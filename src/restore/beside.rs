@@ -7,7 +7,7 @@ use crate::journal::RestorePhase;
 use crate::restore::look::Found;
 use crate::restore::record::Durable;
 use crate::restore::steps::{Job, uncancelled};
-use crate::restore::still::Stillness;
+use crate::restore::still::{After, Stillness};
 use crate::restore::{Error, Request, look, tables, trees};
 use crate::vault::Day;
 
@@ -54,6 +54,8 @@ pub(super) async fn put_and_keep(
     job: &mut Job,
     context: &Context,
 ) -> Result<Vec<ReadyTables>, Error> {
+    // Nothing has been replaced yet: how it is found now counts, whatever a killed restore had found.
+    durable.note_stopped(still.was_stopped());
     let ready = put(request, day, found, durable, job, context).await?;
     still.keep(&durable.head()).await?;
     durable.advance(RestorePhase::Switching)?;
@@ -91,7 +93,7 @@ pub(super) async fn give_up(error: Error, durable: Durable, still: Stillness, co
         },
         Err(left) => Error::NotDiscarded { error: Box::new(error), discard: Box::new(left) },
     };
-    match still.release(false).await {
+    match still.release(After::AsFound).await {
         Ok(_) => error,
         Err(release) => Error::NotReleased { error: Box::new(error), release: Box::new(release) },
     }

@@ -10,6 +10,7 @@ use crate::event::{Context, Notices as _};
 use crate::journal::{PendingRestore, RestorePhase};
 use crate::restore::error::{damaged, is_damage_of_rows, sentence_of};
 use crate::restore::expected::{Work, expected, newest_drill};
+use crate::restore::still::{self, Holding};
 use crate::restore::tables;
 use crate::restore::trees::{self, Piece};
 use crate::restore::{
@@ -63,6 +64,7 @@ pub(super) async fn around(
         pieces: Vec::new(),
         problems: Vec::new(),
     };
+    look_at_hold(&mut found, request, begun, context).await?;
     if begun.is_some_and(|begun| !matches!(begun.phase, RestorePhase::Loading | RestorePhase::Staged)) {
         // Half of the server is the day's already, and all that is needed is beside it: there is nothing to look at.
         return Ok(found);
@@ -122,7 +124,8 @@ fn empty_plan(
     let known = known::of(request, day, now)?;
     let hold = match &request.target {
         Target::InPlace(how) if how.hold => {
-            Some(HoldPlan { adapter: request.repository.hold.adapter.name().to_owned(), start: how.start })
+            let adapter = request.repository.hold.adapter.name().to_owned();
+            Some(HoldPlan { adapter, start: how.start, runs: None })
         }
         _ => None,
     };
@@ -150,6 +153,29 @@ fn empty_plan(
         expected: None,
         warnings,
     })
+}
+
+/// Whether the repository runs now. What a broken-off restore has paused tells nothing of how it was found.
+async fn look_at_hold(
+    found: &mut Found,
+    request: &Request,
+    begun: Option<&PendingRestore>,
+    context: &Context,
+) -> Result<(), Error> {
+    let Some(hold) = found.plan.hold.as_mut().filter(|_| request.asks_hold && begun.is_none()) else {
+        return Ok(());
+    };
+    let Request { repository, state_dir, guard, .. } = request;
+    let holding = Holding { repository, state_dir, guard, job: 0, hold: true, again: false };
+    match still::runs(holding, context).await.map_err(Error::settled) {
+        Ok(runs) => hold.runs = runs,
+        Err(Error::Cancelled) => return Err(Error::Cancelled),
+        Err(error) => {
+            let why = sentence_of(&error);
+            found.plan.warnings.push(format!("as it is now, the repository could not be held: {why}"));
+        }
+    }
+    Ok(())
 }
 
 /// Newer days that are passed over: whoever says `latest` means them.

@@ -17,7 +17,7 @@
 //! | in the switch | switching | stays | switches the rest, checks, releases | puts back what was switched, releases |
 //! | in the check | checking | stays | checks again, releases | puts everything back, releases |
 //! | after the release, before `done` | checking | none | holds again, checks, releases | holds again, puts everything back, releases |
-//! | after `done` | done | none | tells that it is done, and ends well | holds again, puts everything back, releases |
+//! | after `done` | done | none | does nothing, and tells that it waits to be ended | holds again, puts everything back, releases |
 //! | taking itself back, since the switch was refused | undoing | stays | refused: it is being taken back | goes on putting back, releases |
 //! | putting back | undoing | stays | refused: it is being taken back | goes on putting back, releases |
 //! | dropping the old state | confirming | none | refused until it is confirmed | refused: it is too late |
@@ -74,7 +74,7 @@ use check::Checked;
 use look::Found;
 use record::{Durable, Met};
 use steps::Job;
-use still::Holding;
+use still::{After, Holding};
 
 /// What [`perform`] would do. Nothing is changed, and no byte of the day is read that the plan does not need.
 ///
@@ -110,7 +110,7 @@ pub async fn perform(request: &Request, consent: &dyn Consent, context: &Context
         Target::InPlace(how) => Box::pin(in_place(request, *how, consent, &mut job, context)).await,
         Target::Elsewhere { .. } => Box::pin(elsewhere::restore(request, consent, &mut job, context)).await,
     };
-    match job.end(done, Outcome::day) {
+    match job.end(done, Outcome::end) {
         Err(Error::Hold(busy @ hold::Error::Busy { .. })) => {
             Ok(Outcome::Busy { job: id, reason: busy.to_string() })
         }
@@ -174,7 +174,8 @@ async fn in_place(
     let unpacking = unpacked(request, &found, calm).await.map_err(half_way)?;
 
     job.step(Phase::Release).map_err(half_way)?;
-    let started = still.release(how.start).await.map_err(|error| half_way(error.into()))?;
+    let after = if how.start { After::Started } else { After::AsFound };
+    let started = still.release(after).await.map_err(|error| half_way(error.into()))?;
     durable.advance(RestorePhase::Done)?;
     Ok(Outcome::Restored(Box::new(Restored {
         job: job.id(),

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::event::Context;
-use crate::journal::PendingRestore;
+use crate::journal::{End, PendingRestore};
 use crate::manifest::CheckRecord;
 use crate::restore::{EndPlan, Error, Plan};
 
@@ -54,7 +54,7 @@ impl Consent for Unasked {
 pub enum Outcome {
     /// The day is where it should be.
     Restored(Box<Restored>),
-    /// It was there already: the same restore is done, and waits to be confirmed or taken back.
+    /// Nothing was done: the same restore is done already, and waits to be confirmed or taken back.
     Already {
         /// The job's number.
         job: u64,
@@ -76,12 +76,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The day that was restored.
-    pub(super) fn day(&self) -> Option<String> {
+    /// What the journal says of the job.
+    pub(super) fn end(&self) -> End {
         match self {
-            Self::Restored(restored) => Some(restored.day.clone()),
-            Self::Already { pending, .. } => Some(pending.day.clone()),
-            Self::Declined { .. } | Self::Busy { .. } => None,
+            Self::Restored(restored) => End::Succeeded { day: Some(restored.day.clone()) },
+            // Whoever gave the order wanted the day, and what has changed since it was restored is still there.
+            Self::Already { pending, .. } => {
+                End::Failed { error: format!("nothing was restored: {pending}"), detail: String::new() }
+            }
+            Self::Declined { .. } | Self::Busy { .. } => End::Cancelled,
         }
     }
 }
@@ -124,11 +127,11 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// The day of the restore that was ended.
-    pub(super) fn day(&self) -> Option<String> {
+    /// What the journal says of the job.
+    pub(super) fn end(&self) -> End {
         match self {
-            Self::Settled(settled) => Some(settled.day.clone()),
-            Self::Declined { .. } => None,
+            Self::Settled(settled) => End::Succeeded { day: Some(settled.day.clone()) },
+            Self::Declined { .. } => End::Cancelled,
         }
     }
 }
@@ -146,4 +149,6 @@ pub struct Settled {
     pub restored_by: u64,
     /// The scheduler was started, or nothing had paused it.
     pub started: bool,
+    /// The restore had found the repository stopped, and so it is again.
+    pub stays_stopped: bool,
 }

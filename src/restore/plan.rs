@@ -144,6 +144,8 @@ pub struct HoldPlan {
     pub adapter: String,
     /// It is started at the end even if it was found stopped.
     pub start: bool,
+    /// Whether it runs now; None: that was not asked, or nothing tells.
+    pub runs: Option<bool>,
 }
 
 /// Room that is needed.
@@ -177,8 +179,12 @@ pub struct EndPlan {
     pub restore: PendingRestore,
     /// Something has taken the place of what was there.
     pub has_switched: bool,
+    /// It was found stopped when it was restored, and is not started when it is taken back.
+    pub stays_stopped: bool,
     /// Databases that are replaced by those that were there, or whose predecessors are dropped.
     pub databases: Vec<String>,
+    /// Databases that were not there before: they go, or have no predecessors to drop.
+    pub new_databases: Vec<String>,
     /// Single tables, likewise.
     pub tables: Vec<String>,
     /// Trees and parts of trees, likewise.

@@ -12,6 +12,7 @@ use crate::database::restore as rows;
 use crate::event::{Context, Notices as _};
 use crate::fs;
 use crate::journal::{self, PendingRestore, RestorePhase, restore_record};
+use crate::restore::still::After;
 use crate::restore::tables::Tables;
 use crate::restore::trees::Placed;
 use crate::restore::{Choice, EndPlan, Error, Request, trees};
@@ -37,6 +38,9 @@ pub(super) struct Record {
     pub(super) tables: Option<Tables>,
     /// What was put beside the trees and what took its place, in the order in which it is switched.
     pub(super) trees: Vec<Placed>,
+    /// The repository was found stopped: with what was there before it is not to run.
+    #[serde(default)]
+    found_stopped: bool,
 }
 
 /// What was made on the server.
@@ -167,6 +171,7 @@ impl Durable {
             databases: None,
             tables: None,
             trees: Vec::new(),
+            found_stopped: false,
         };
         let path = restore_record(&request.state_dir, &request.repository.name);
         Self { path, record: Mutex::new(record), is_written: false }
@@ -197,16 +202,38 @@ impl Durable {
         self.with(|record| !matches!(record.head.phase, RestorePhase::Loading | RestorePhase::Staged))
     }
 
+    /// Notes how the repository was found; it is on the disk with the next change.
+    pub(super) fn note_stopped(&self, found_stopped: bool) {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).found_stopped = found_stopped;
+    }
+
+    /// What becomes of the hold when this restore has been taken back: what was stopped with what is there again stays stopped with it, whoever
+    /// has started it since.
+    pub(super) fn after_undo(&self, start: bool) -> After {
+        match (start, self.with(|record| record.found_stopped)) {
+            (true, _) => After::Started,
+            (false, true) => After::Stopped,
+            (false, false) => After::AsFound,
+        }
+    }
+
     /// What taking this restore back, or confirming it, does.
-    pub(super) fn end_plan(&self, undo: bool) -> EndPlan {
+    pub(super) fn end_plan(&self, undo: bool, start: bool) -> EndPlan {
+        let stays_stopped = undo && self.after_undo(start) == After::Stopped;
         self.with(|record| {
             let swap = record.databases.as_ref().and_then(|made| made.swap.as_ref());
-            let databases = swap.iter().flat_map(|swap| &swap.pairs).map(|pair| pair.name.clone());
+            let pairs: Vec<_> = swap.iter().flat_map(|swap| &swap.pairs).collect();
+            let named = |is_new: bool| {
+                let pairs = pairs.iter().filter(|pair| pair.old_oid.is_none() == is_new);
+                pairs.map(|pair| pair.name.clone()).collect()
+            };
             EndPlan {
                 undo,
                 restore: record.head.clone(),
                 has_switched: !matches!(record.head.phase, RestorePhase::Loading | RestorePhase::Staged),
-                databases: databases.collect(),
+                stays_stopped,
+                databases: named(false),
+                new_databases: named(true),
                 tables: record.tables.iter().flat_map(Tables::names).collect(),
                 trees: record.trees.iter().map(Placed::shown).collect(),
             }

@@ -25,6 +25,8 @@ pub struct Request {
     pub state_dir: PathBuf,
     /// What the command has to name so that it finds all of this again.
     pub place: Place,
+    /// Whether the hold may be asked if the repository runs, before anybody has seen the plan: its commands are the machine's own, or trusted.
+    pub asks_hold: bool,
     /// Trees that are in use, of this repository and of others, by name: nothing that goes elsewhere may go into one.
     pub in_use: Vec<(String, PathBuf)>,
     /// The `daykeep` program, started as the guard that outlives this process.

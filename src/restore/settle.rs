@@ -40,7 +40,7 @@ async fn settle(
     let name = &order.repository.name;
     let mut job = Job::begin(&order.state_dir, name, JobKind::Settle, &order.started_by, context)?;
     let done = Box::pin(end_it(order, ending, consent, &mut job, context)).await;
-    job.end(done, Ended::day)
+    job.end(done, Ended::end)
 }
 
 async fn end_it(
@@ -69,7 +69,7 @@ async fn end_it(
     if !is_possible {
         return Err(Error::NotNow { pending: Box::new(head) });
     }
-    let plan = durable.end_plan(ending == Ending::Undo);
+    let plan = durable.end_plan(ending == Ending::Undo, order.start);
     if !outcome::agreed(consent.ask_to_end(&plan), context).await? {
         return Ok(Ended::Declined { job: job.id() });
     }
@@ -77,8 +77,14 @@ async fn end_it(
         Ending::Confirm => drop_old(durable, job, context).await?,
         Ending::Undo => Box::pin(take_back(order, durable, job, context)).await?,
     };
-    let (job, repository) = (job.id(), name.clone());
-    Ok(Ended::Settled(Settled { job, repository, day: head.day, restored_by: head.job, started }))
+    Ok(Ended::Settled(Settled {
+        job: job.id(),
+        repository: name.clone(),
+        day: head.day,
+        restored_by: head.job,
+        started,
+        stays_stopped: plan.stays_stopped && order.hold,
+    }))
 }
 
 async fn drop_old(durable: Durable, job: &mut Job, context: &Context) -> Result<bool, Error> {
@@ -131,7 +137,7 @@ async fn begin_back(durable: &Durable, still: &mut Stillness, job: &mut Job) -> 
 /// Everything is back.
 async fn end_back(durable: Durable, still: Stillness, start: bool, job: &mut Job) -> Result<bool, Error> {
     job.step(Phase::Release)?;
-    let runs = still.release(start).await?;
+    let runs = still.release(durable.after_undo(start)).await?;
     // The record goes last: killed before that, the same command finds everything back, and releases once more.
     durable.remove()?;
     Ok(runs)

@@ -46,15 +46,11 @@ impl Job {
         if self.context.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// Writes how it ended: well, of this day.
-    pub(super) fn end<T>(
-        mut self,
-        done: Result<T, Error>,
-        day: impl Fn(&T) -> Option<String>,
-    ) -> Result<T, Error> {
+    /// Writes how it ended.
+    pub(super) fn end<T>(mut self, done: Result<T, Error>, told: impl Fn(&T) -> End) -> Result<T, Error> {
         let done = done.map_err(Error::settled);
         let end = match &done {
-            Ok(done) => day(done).map_or(End::Cancelled, |day| End::Succeeded { day: Some(day) }),
+            Ok(done) => told(done),
             Err(error) => error.end(),
         };
         match (done, self.journal.finish(&end, self.context.clock.now())) {

@@ -31,21 +31,45 @@ pub(super) async fn hold(holding: Holding<'_>, context: &Context) -> Result<Stil
     if !holding.hold {
         return Ok(Stillness { held: None });
     }
-    let request = hold::Request {
-        repository: &holding.repository.name,
-        run: holding.job,
-        hold: &holding.repository.hold,
-        server: holding.repository.database.as_ref().map(|database| &database.server),
-        state_dir: holding.state_dir,
-        guard: holding.guard,
-        purpose: Purpose::Restore,
-    };
     let held = if holding.again {
-        hold::resume(request, context).await
+        hold::resume(holding.request(), context).await
     } else {
-        hold::pause(request, context).await
+        hold::pause(holding.request(), context).await
     };
     Ok(Stillness { held: Some(held?) })
+}
+
+/// Whether it runs now, for a plan; None: that cannot be told, or it is not to be held. Nothing is paused.
+pub(super) async fn runs(holding: Holding<'_>, context: &Context) -> Result<Option<bool>, Error> {
+    if !holding.hold {
+        return Ok(None);
+    }
+    Ok(hold::runs(holding.request(), context).await?)
+}
+
+impl<'a> Holding<'a> {
+    fn request(&self) -> hold::Request<'a> {
+        hold::Request {
+            repository: &self.repository.name,
+            run: self.job,
+            hold: &self.repository.hold,
+            server: self.repository.database.as_ref().map(|database| &database.server),
+            state_dir: self.state_dir,
+            guard: self.guard,
+            purpose: Purpose::Restore,
+        }
+    }
+}
+
+/// What becomes of what is held when that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// It runs if it ran before.
+    AsFound,
+    /// It is started, even if it was found stopped.
+    Started,
+    /// It stays stopped, even if it ran.
+    Stopped,
 }
 
 impl Stillness {
@@ -57,11 +81,19 @@ impl Stillness {
         }
     }
 
-    /// Releases it; with `start` it is started even if it was found stopped. Tells whether it runs now, as far as we know.
-    pub(super) async fn release(self, start: bool) -> Result<bool, hold::Error> {
+    /// Whether somebody else had stopped it before.
+    pub(super) fn was_stopped(&self) -> bool {
+        self.held.as_ref().is_some_and(Held::was_stopped)
+    }
+
+    /// Releases it. Tells whether it runs now, as far as we know.
+    pub(super) async fn release(self, after: After) -> Result<bool, hold::Error> {
         let Some(held) = self.held else { return Ok(false) };
-        let released = if start { held.release_and_start().await? } else { held.release().await? };
-        let evidence = released.evidence();
-        Ok(start || evidence.paused_by_us || evidence.adapter == "none")
+        let released = match after {
+            After::AsFound => held.release().await?,
+            After::Started => held.release_and_start().await?,
+            After::Stopped => held.release_to_stopped().await?,
+        };
+        Ok(released.runs())
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::show;
-use crate::cli::figures::Page;
+use crate::cli::figures::{self, Page};
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::restore::{Answer, Consent, EndPlan, Plan};
@@ -38,17 +38,15 @@ impl Asking<'_> {
         });
     }
 
-    /// The answer to a question that names the day.
-    fn answer(&self, question: &'static str, day: &str) -> BoxFuture<'_, Answer> {
+    fn answer(&self, question: &'static str) -> BoxFuture<'_, Answer> {
         if self.yes {
             return async { Answer::Yes }.boxed();
         }
-        let day = day.to_owned();
         async move {
             // A thread of its own: a signal must be heard meanwhile.
-            let asked = tokio::task::spawn_blocking(move || is_agreed(question, &day));
+            let asked = tokio::task::spawn_blocking(move || asked(question));
             tokio::select! {
-                agreed = asked => if agreed.unwrap_or(false) { Answer::Yes } else { Answer::No },
+                answer = asked => answer.unwrap_or(Answer::No),
                 () = self.cancel.cancelled() => Answer::No,
             }
         }
@@ -59,17 +57,16 @@ impl Asking<'_> {
 impl Consent for Asking<'_> {
     fn ask<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Answer> {
         self.show(&show::shown(plan, self.now), &plan.warnings);
-        self.answer("Restore? Type yes, or the name of the day: ", &plan.day)
+        self.answer("Restore? Type yes or no: ")
     }
 
     fn ask_to_end<'a>(&'a self, plan: &'a EndPlan) -> BoxFuture<'a, Answer> {
         self.show(&show::ending(plan, self.now), &[]);
-        let question = if plan.undo {
-            "Take the restore back? Type yes, or the name of the day: "
+        self.answer(if plan.undo {
+            "Take the restore back? Type yes or no: "
         } else {
-            "Drop what was there before? Type yes, or the name of the day: "
-        };
-        self.answer(question, &plan.restore.day)
+            "Drop what was there before? Type yes or no: "
+        })
     }
 }
 
@@ -78,28 +75,52 @@ pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-fn is_agreed(question: &str, day: &str) -> bool {
+/// Asks until there is an answer.
+fn asked(question: &str) -> Answer {
     let mut stderr = anstream::stderr();
-    let asked = write!(stderr, "{question}").and_then(|()| stderr.flush());
-    let mut line = String::new();
-    asked.is_ok() && io::stdin().lock().read_line(&mut line).is_ok() && is_yes(&line, day)
+    loop {
+        let mut line = String::new();
+        let shown = write!(stderr, "{question}").and_then(|()| stderr.flush());
+        if shown.and_then(|()| io::stdin().lock().read_line(&mut line)).is_err() {
+            return Answer::No;
+        }
+        match answer_in(&line) {
+            Ok(answer) => return answer,
+            // What cannot be told to anybody is asked in vain.
+            Err(word)
+                if writeln!(stderr, "`{word}` is neither: type the whole word yes to go on").is_err() =>
+            {
+                return Answer::No;
+            }
+            Err(_) => {}
+        }
+    }
 }
 
-fn is_yes(line: &str, day: &str) -> bool {
+/// The answer, or the word that is none. An empty line, or the end of the input, is a no.
+fn answer_in(line: &str) -> Result<Answer, String> {
     let word = line.trim();
-    word.eq_ignore_ascii_case("yes") || word == day
+    let is = |known: &str| word.eq_ignore_ascii_case(known);
+    if is("yes") {
+        Ok(Answer::Yes)
+    } else if is("no") || is("n") || word.is_empty() {
+        Ok(Answer::No)
+    } else {
+        Err(figures::name(word.as_bytes()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_yes;
+    use super::answer_in;
+    use crate::restore::Answer;
 
     #[test]
-    fn only_a_whole_word_is_a_yes() {
-        let day = "2026-11-21T010000Z";
-        assert!(is_yes("yes\n", day) && is_yes(" YES \r\n", day) && is_yes("2026-11-21T010000Z\n", day));
-        assert!(
-            !is_yes("", day) && !is_yes("y\n", day) && !is_yes("2026-11-21\n", day) && !is_yes("no\n", day)
-        );
+    fn only_a_whole_word_is_a_yes_and_what_is_neither_is_asked_again() {
+        let [yes, no] = [Ok(Answer::Yes), Ok(Answer::No)];
+        assert!(["yes\n", " YES \r\n"].iter().all(|line| answer_in(line) == yes));
+        assert!(["no\n", "N\n", "\n", ""].iter().all(|line| answer_in(line) == no));
+        assert_eq!(answer_in("y\n"), Err("y".to_owned()));
+        assert_eq!(answer_in("2026-11-21T010000Z\n"), Err("2026-11-21T010000Z".to_owned()));
     }
 }

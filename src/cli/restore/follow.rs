@@ -13,12 +13,14 @@ use crate::cli::signals::{Signal, Signals};
 use crate::event::{Context, Event, Observer, Phase};
 use crate::restore::Error;
 
-/// Nothing is paused.
+/// Nothing has been done yet.
 const FREE: u8 = 0;
 /// Paused, and nothing that is there has changed.
 const HELD: u8 = 1;
 /// What is there is being replaced: this goes on to its end.
 const SWITCHING: u8 = 2;
+/// Something was put beside what is there, or to another place; nothing is paused.
+const BESIDE: u8 = 3;
 
 /// Shows the work, and knows what a signal would break.
 struct Watcher {
@@ -33,7 +35,10 @@ impl Observer for Watcher {
             Event::Phase { phase: Phase::Switch | Phase::Settle } => {
                 self.state.store(SWITCHING, Ordering::SeqCst);
             }
-            Event::Released { .. } => self.state.store(FREE, Ordering::SeqCst),
+            Event::Phase { phase: Phase::Load | Phase::Stage } => {
+                let _ = self.state.compare_exchange(FREE, BESIDE, Ordering::SeqCst, Ordering::SeqCst);
+            }
+            Event::Released { .. } => self.state.store(BESIDE, Ordering::SeqCst),
             _ => {}
         }
         self.progress.observe(event);
@@ -94,19 +99,27 @@ async fn follow<T>(
                 watcher.progress.finish();
                 return Err(Failure::new(Kind::Signal(signal.number), format!("ended by a second {signal}")));
             }
-            (_, None) => {
+            (HELD, None) => {
                 session.out.say(&format!("{signal}: {what} stops, and what it holds is released"));
             }
+            (BESIDE, None) => {
+                session.out.say(&format!("{signal}: {what} stops, and removes what it has made"));
+            }
+            (_, None) => session.out.say(&format!("{signal}: {what} stops, and has changed nothing")),
         }
         cancel.cancel();
         caught = caught.or(Some(signal));
     };
     watcher.progress.finish();
     ended.map_err(|error| match caught {
-        Some(signal) if matches!(error, Error::Cancelled) => Failure::new(
-            Kind::Signal(signal.number),
-            format!("stopped by {signal} before anything was replaced; what was put beside is removed"),
-        ),
+        Some(signal) if matches!(error, Error::Cancelled) => {
+            let so_far = if watcher.state.load(Ordering::SeqCst) == FREE {
+                "nothing was changed"
+            } else {
+                "what was there is as it was, and what was begun is removed"
+            };
+            Failure::new(Kind::Signal(signal.number), format!("stopped by {signal}: {so_far}"))
+        }
         _ => Failure::from(error),
     })
 }

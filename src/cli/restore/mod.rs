@@ -68,12 +68,13 @@ fn tell_plan(planned: &Planned, session: &Session) -> Result<(), Failure> {
     }
 }
 
-/// There is nothing to do: that is no failure.
+/// Nothing was done: a script that goes on as if the day had just been restored would be wrong.
 fn already(pending: &PendingRestore, session: &Session) -> Result<(), Failure> {
     if session.out.json {
-        return session.out.document(&json!({"outcome": "already", "restore": pending}));
+        session.out.document(&json!({"outcome": "already", "restore": pending}))?;
+        return Err(Failure::told(Kind::Pending));
     }
-    session.out.text(&show::done(pending, session.now()).0)
+    Err(show::done(pending, session.now()))
 }
 
 fn request(args: &Args, origin: Origin<Vault>) -> Result<Request, Failure> {
@@ -84,6 +85,7 @@ fn request(args: &Args, origin: Origin<Vault>) -> Result<Request, Failure> {
         repository: origin.repository,
         state_dir: origin.state_dir,
         place: origin.place,
+        asks_hold: origin.trusts_hold,
         in_use: origin.in_use,
         choice: args.parts.choice(),
         jobs: args.jobs.map(usize::from),
@@ -209,7 +211,7 @@ fn tell_settled(settled: &Settled, undo: bool, session: &Session) -> Result<(), 
         return session.out.document(&json!({ "outcome": outcome, "settled": settled }));
     }
     let Settled { job, repository, day, .. } = settled;
-    let text = if undo {
+    let mut text = if undo {
         format!(
             "{repository}: the restore of {day} is taken back (job {job}): everything is as it was before it\n"
         )
@@ -218,5 +220,8 @@ fn tell_settled(settled: &Settled, undo: bool, session: &Session) -> Result<(), 
             "{repository}: the restore of {day} is confirmed (job {job}): what was there before is dropped\n"
         )
     };
+    if settled.stays_stopped {
+        text.push_str("  the restore had found the scheduler stopped, and it stays so: start it yourself\n");
+    }
     session.out.text(&text)
 }

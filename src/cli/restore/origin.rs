@@ -28,6 +28,8 @@ pub struct Origin<V> {
     pub state_dir: PathBuf,
     /// What a command has to name to find all of it again.
     pub place: Place,
+    /// The hold is the machine's own, or trusted by the command line: it may be asked before anybody has agreed.
+    pub trusts_hold: bool,
     /// The trees of the machine's configuration.
     pub in_use: Vec<(String, PathBuf)>,
 }
@@ -58,6 +60,7 @@ impl Origin<Vault> {
         let Some(day) = day.map(str::to_owned) else {
             return Err(which_day(&vault, &place, session.now())?);
         };
+        let trusts_hold = repository.is_some() || args.trust_day;
         let repository = match repository {
             Some(repository) => repository,
             None => {
@@ -73,7 +76,7 @@ impl Origin<Vault> {
         let in_use =
             machine.iter().flat_map(|config| config.repositories.values()).flat_map(trees_of).collect();
         let state_dir = state_dir(args, machine.as_ref());
-        Ok(Self { repository, vault, day, state_dir, place, in_use })
+        Ok(Self { repository, vault, day, state_dir, place, trusts_hold, in_use })
     }
 }
 
@@ -175,7 +178,8 @@ impl Origin<Option<Vault>> {
         // Neither ending needs the day: a vault that is away is no reason to wait.
         let vault = Vault::open(root, &repository.name).ok();
         let place = reached_by(args, session)?;
-        Ok(Self { repository, vault, day: String::new(), state_dir, place, in_use: Vec::new() })
+        let (day, trusts_hold, in_use) = (String::new(), false, Vec::new());
+        Ok(Self { repository, vault, day, state_dir, place, trusts_hold, in_use })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::cli::failure::{Failure, Kind};
 use crate::cli::figures::{self, Page};
 use crate::journal::RestorePhase;
 use crate::restore::{
@@ -25,12 +26,7 @@ pub fn shown(plan: &Plan, now: Timestamp) -> Page {
         Some(hold) if hold.adapter == "none" => {
             "  hold       nothing is paused: the repository has no hold".to_owned()
         }
-        Some(hold) if hold.start => {
-            format!("  hold       {} is paused, and started afterwards whatever its state now", held(hold))
-        }
-        Some(hold) => {
-            format!("  hold       {} is paused, and started afterwards if it runs now", held(hold))
-        }
+        Some(hold) => format!("  hold       {} {}", held(hold), paused(hold)),
         None => "  hold       nothing is paused".to_owned(),
     });
     if let Some(server) = &plan.server {
@@ -67,6 +63,17 @@ fn held(hold: &HoldPlan) -> &str {
         "http" => "the application (over HTTP)",
         "systemd" => "what its units run",
         adapter => adapter,
+    }
+}
+
+/// What becomes of it.
+fn paused(hold: &HoldPlan) -> &'static str {
+    match (hold.runs, hold.start) {
+        (Some(true), _) => "runs now: it is paused, and started afterwards",
+        (Some(false), true) => "is STOPPED now, and started afterwards",
+        (Some(false), false) => "is STOPPED now and stays so: add --start to start it afterwards",
+        (None, true) => "is paused, and started afterwards whatever its state now",
+        (None, false) => "is paused, and started afterwards if it runs now",
     }
 }
 
@@ -130,22 +137,39 @@ pub fn ending(plan: &EndPlan, now: Timestamp) -> Page {
             page.line(format!("  {what:<10} {}", figures::name(names.join(", ").as_bytes())));
         }
     }
+    if !plan.new_databases.is_empty() {
+        let names = figures::name(plan.new_databases.join(", ").as_bytes());
+        let (what, why) = if plan.undo {
+            ("dropped", "which the restore created: there was none before")
+        } else {
+            ("stays", "which the restore created: there is nothing of it to drop")
+        };
+        let noun = if plan.new_databases.len() == 1 { "database" } else { "databases" };
+        page.line(format!("  {what:<10} {noun} {names}, {why}"));
+    }
+    if plan.stays_stopped {
+        page.line("  scheduler  stays stopped, as the restore found it: add --start to start it afterwards");
+    }
     if plan.undo {
         page.line("  LOST IS    what has been written into them since the restore");
     }
     page
 }
 
-/// What is said of a restore that is done already, and the two commands that end it.
-pub fn done(pending: &PendingRestore, now: Timestamp) -> Page {
-    let mut page = Page::default();
+/// What is said of a restore that is done already, how it is ended, and how it is done once more.
+pub fn done(pending: &PendingRestore, now: Timestamp) -> Failure {
     let PendingRestore { repository, day, job, started, .. } = pending;
-    page.line(format!(
-        "{repository}: done already: the day {day} was restored by job {job}, begun {}",
-        figures::age(*started, now)
-    ));
-    ways_to_end(&pending.undo(), &pending.confirm(), &mut page);
-    page
+    let age = figures::age(*started, now);
+    let text = format!(
+        "{repository}: nothing was restored now: the day {day} was put in place by job {job}, begun {age}, and waits to be confirmed \
+         or taken back"
+    );
+    let mut ways = Page::default();
+    ways_to_end(&pending.undo(), &pending.confirm(), &mut ways);
+    Failure::new(Kind::Pending, text).hint(ways.0.trim()).hint(format!(
+        "to restore it once more, over all that has changed since, end it first, then type `{}` again",
+        pending.command()
+    ))
 }
 
 /// The two commands that end a restore.
@@ -216,7 +240,7 @@ fn show_tree(tree: &TreePlan, page: &mut Page) {
         (tree.replace, "replaced"),
         (tree.remove, "removed"),
         (tree.attributes, "with other attributes"),
-        (tree.same, "left as it is in the day"),
+        (tree.same, "as in the day already"),
     ];
     let changes = changes.iter().filter(|(names, _)| *names > 0);
     let changes: Vec<String> =

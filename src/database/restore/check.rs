@@ -7,7 +7,7 @@ use super::apply::{self, Extent};
 use super::databases::Live;
 use super::globals::Globals;
 use super::plan::{Action, ServerFacts, SessionSeen, Survey};
-use super::{RestoreError, Wish, control_name, session};
+use super::{RestoreError, Target, Wish, control_name, session};
 use crate::fs;
 use crate::manifest::DatabaseRecord;
 use crate::postgres::{Client, cause_of};
@@ -310,10 +310,10 @@ pub async fn try_globals(
         }
         Err(error) => return Err(error),
     }
-    let kept = day.by_role().contains_key(survey.server.user.as_str());
-    if kept && wish.globals && survey.roles.changed.contains(&survey.server.user) {
+    // A server that is thrown away has a role of its own, of which nobody need hear.
+    if survey.roles.keeps_own && !matches!(wish.target, Target::Scratch { .. }) {
         survey.notices.push(format!(
-            "role {:?}, as which this restore connects, keeps its attributes and its password",
+            "role {:?}, as which this restore connects, is not changed to what it was: it keeps its attributes and its password",
             survey.server.user
         ));
     }

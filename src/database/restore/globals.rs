@@ -76,6 +76,12 @@ impl Globals {
         self.statements.iter().filter_map(role).collect()
     }
 
+    /// What it says of what a role may do, and of its password.
+    pub fn attributes(&self, role: &str) -> Option<&str> {
+        let of_role = |statement: &&Statement| statement.about == About::Attributes(role.to_owned());
+        self.statements.iter().find(of_role).map(|statement| statement.sql.as_str())
+    }
+
     /// Whether it knows passwords: a dump made without the right to read them holds none.
     pub fn has_passwords(&self) -> bool {
         self.statements.iter().any(|statement| {

@@ -122,6 +122,8 @@ pub struct RolePlan {
     pub changed: Vec<String>,
     /// Are on the server and not in the day: they stay.
     pub staying: Vec<String>,
+    /// The role of this session would become another, and may not: what it may do and its password stay.
+    pub keeps_own: bool,
 }
 
 /// Sessions of one role and program in one database.

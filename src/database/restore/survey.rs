@@ -93,7 +93,7 @@ async fn look_at_globals(
     let script = check::text(client, script, "globals.sql of the day").await?;
     let now = live_globals(wish, &survey.programs, context).await?;
     let (day, now) = (Globals::parse(&script), Globals::parse(&now));
-    survey.roles = role_plan(&day, &now, wish.globals);
+    survey.roles = role_plan(&day, &now, wish.globals, &survey.server.user);
     check::tablespaces(wish, client, &day, survey).await?;
     check::try_globals(wish, client, &day, survey).await?;
     survey.globals = Some(script);
@@ -115,12 +115,19 @@ pub(super) async fn live_globals(
     })
 }
 
-fn role_plan(day: &Globals, now: &Globals, all: bool) -> RolePlan {
+/// `own` is the role of this session: what it may do and how it logs in is never changed.
+fn role_plan(day: &Globals, now: &Globals, all: bool, own: &str) -> RolePlan {
     let (there, wanted) = (now.roles(), day.roles());
-    let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) = (now.by_role(), day.by_role());
+    let (mut before, mut after): (BTreeMap<_, _>, BTreeMap<_, _>) = (now.by_role(), day.by_role());
+    for (said, script) in [(&mut before, now), (&mut after, day)] {
+        if let (Some(said), Some(attributes)) = (said.get_mut(own), script.attributes(own)) {
+            said.remove(attributes);
+        }
+    }
     let owned = |role: &&str| (*role).to_owned();
     let differs = |role: &&&str| all && there.contains(**role) && before.get(**role) != after.get(**role);
     RolePlan {
+        keeps_own: all && wanted.contains(own) && now.attributes(own) != day.attributes(own),
         created: wanted.difference(&there).map(owned).collect(),
         changed: wanted.iter().filter(differs).map(owned).collect(),
         staying: there.difference(&wanted).map(owned).collect(),
