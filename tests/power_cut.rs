@@ -31,7 +31,7 @@ use support::postgres::Server;
 use support::random::Random;
 use support::repository::{NAME, Repository};
 use support::restored::{Kept, said};
-use support::scheduler::Fossology;
+use support::scheduler::{DATABASE, Fossology};
 use support::state::State;
 
 /// A scheduler with nothing to do: what it had not flushed itself would be missed.
@@ -297,9 +297,19 @@ impl World {
             let _ = std::fs::remove_file(of_the_last_boot);
         }
         server.run();
-        if !self.repository.is_held() || self.random.is_even() {
+        if !self.repository.is_held() || (self.random.is_even() && !self.is_closed()) {
             self.repository.fossology.start();
         }
+    }
+
+    /// The switch of a restore has closed the database: no scheduler starts on it.
+    fn is_closed(&self) -> bool {
+        let asked = format!("SELECT NOT datallowconn FROM pg_database WHERE datname = '{DATABASE}'");
+        let is_closed = self.repository.fossology.server.psql("postgres", &asked) == "t";
+        let phase = self.phase();
+        let goes_on = matches!(phase.as_deref(), Some("switching" | "undoing"));
+        assert!(!is_closed || goes_on, "closed, and nobody opens it: {phase:?}");
+        is_closed
     }
 
     /// Everything dies at once, and the disk goes.
