@@ -62,15 +62,14 @@ impl Output {
     /// A sentence for people on stderr, unless they want quiet.
     pub fn say(self, text: &str) {
         if !self.quiet {
-            // Nobody hears: no reason to stop working.
-            let _ = writeln!(anstream::stderr(), "{text}");
+            tell(&format!("{text}\n"));
         }
     }
 
     /// A warning on stderr: told even when quiet was asked for.
     pub fn warn(self, text: &str) {
         let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-        let _ = writeln!(anstream::stderr(), "{yellow}warning:{yellow:#} {text}");
+        tell(&format!("{yellow}warning:{yellow:#} {text}\n"));
     }
 
     /// Tells how the command failed: on stderr for people, and as a document on stdout for a script.
@@ -78,12 +77,20 @@ impl Output {
         if failure.is_told() {
             return;
         }
-        let _ = write!(anstream::stderr(), "{}", failure.render());
+        tell(&failure.render());
         if self.json {
             // The code still tells when stdout is gone.
             let _ = self.document(&json!({"error": failure.as_json()}));
         }
     }
+}
+
+/// Says this on stderr, with its colours where they are shown. In one piece: a guard or a program that was started may say something too.
+fn tell(text: &str) {
+    let shows_colours = anstream::stderr().current_choice() != anstream::ColorChoice::Never;
+    let text = if shows_colours { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() };
+    // Nobody hears: no reason to stop working.
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn written(result: io::Result<()>) -> Result<(), Failure> {
