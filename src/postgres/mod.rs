@@ -6,6 +6,8 @@
 //! stands in an argument list, an error or a log.
 
 mod client;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lookup;
 mod passfile;
 mod pieces;

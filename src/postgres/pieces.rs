@@ -42,7 +42,9 @@ impl Pieces {
                 bytes = behind;
                 self.head.extend_from_slice(head);
                 if let Some((kind, left)) = parse(&self.head) {
-                    (self.copying, self.left) = (kind == COPY_DATA, left);
+                    // A length that cannot be is for who reads it to refuse, also that of a row: all behind it stays as it is.
+                    self.copying = kind == COPY_DATA && left.is_some();
+                    self.left = left.unwrap_or(usize::MAX);
                     if !self.copying {
                         close(&mut open, out);
                         out.extend_from_slice(&self.head);
@@ -89,11 +91,11 @@ impl Ready {
     }
 }
 
-/// Kind and length of the rest of a message, if its head is whole. Lengths that cannot be are left to who reads the message.
-fn parse(head: &[u8]) -> Option<(u8, usize)> {
+/// Kind and length of the rest of a message, if its head is whole; no length if none can be so.
+fn parse(head: &[u8]) -> Option<(u8, Option<usize>)> {
     let (kind, length) = head.split_first()?;
-    let length = u32::from_be_bytes(length.try_into().ok()?);
-    Some((*kind, usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(HEAD - 1)))
+    let length = i32::from_be_bytes(length.try_into().ok()?);
+    Some((*kind, usize::try_from(length).ok().and_then(|length| length.checked_sub(HEAD - 1))))
 }
 
 /// How many bytes the `CopyData` may still grow by; begins one if there is none with room.
@@ -133,7 +135,7 @@ mod tests {
         let (mut longest, mut in_rows) = (0, false);
         while !stream.is_empty() {
             let (kind, left) = parse(&stream[..HEAD]).unwrap();
-            let (whole, behind) = stream.split_at(HEAD + left);
+            let (whole, behind) = stream.split_at(HEAD + left.unwrap());
             if kind == b'd' {
                 longest = longest.max(whole.len());
                 if !in_rows {
@@ -191,12 +193,16 @@ mod tests {
 
     #[test]
     fn a_length_that_cannot_be_is_left_as_it_is() {
-        for stream in
-            [&b"E\0\0\0\0"[..], b"d\0\0\0\x03", b"E\xff\xff\xff\xffsorry, too many clients already\n\0"]
-        {
-            let out = cut(stream, &[]);
-            assert!(stream[0] == b'd' || out == stream, "{out:?}");
+        for length in [[0; 4], [0, 0, 0, 3], [0x80, 0, 0, 0], [0xff; 4]] {
+            for kind in [b'E', b'd'] {
+                let stream = [&[kind], &length[..]].concat();
+                assert_eq!(cut(&stream, &[3]), stream);
+                let behind_rows = [&message(b'd', b"1\n")[..], &stream].concat();
+                assert_eq!(cut(&behind_rows, &[]), behind_rows);
+            }
         }
+        let old = b"E\xff\xff\xff\xffsorry, too many clients already\n\0";
+        assert_eq!(cut(old, &[7, 9]), old);
     }
 
     proptest! {

@@ -60,7 +60,8 @@ pub struct Recut<S> {
 }
 
 impl<S> Recut<S> {
-    fn new(inner: S) -> Self {
+    /// Around a stream whose every byte is a server's.
+    pub fn new(inner: S) -> Self {
         Self { inner, pieces: Pieces::default(), chunk: vec![0; CHUNK], ready: Ready::default() }
     }
 }
