@@ -1,7 +1,8 @@
 # make demo   the main job end to end, with a PostgreSQL server and a scheduler of its own
 # make test   all tests
 # make deny   licences, banned crates and sources of all dependencies (deny.toml)
-# make faults power cuts at 200 points of ext4 and 50 of XFS and btrfs, and every system call failed, instead of the few of make test (three hours)
+# make faults power cuts at 200 points of ext4 and 50 of XFS and btrfs, every system call and every write of a disk failed, instead of the few
+#             of make test (two hours)
 # make fuzz   every fuzz target for FUZZ_SECONDS (600) each; TARGETS="http records" only those
 # make bench  daykeep against rsync, pg_dumpall and the rest, as ratios of one run
 # make install DESTDIR=... PREFIX=/usr
@@ -35,11 +36,15 @@ test: tools
 faults: tools
 	@DAYKEEP_POWER_CUTS=$${DAYKEEP_POWER_CUTS:-200} \
 	  $(CARGO) test --locked --test power_cut -- --nocapture --test-threads 1
-	@DAYKEEP_FAULTS=all $(CARGO) test --locked --test full_disk -- --nocapture --test-threads 1
+	@DAYKEEP_FAULTS=all $(CARGO) test --locked --test full_disk --test failing_disk -- --nocapture --test-threads 1
 
+# The fuzz targets are a workspace of their own, whose library has the parts that only they use; libFuzzer itself is not needed to check them.
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a RUSTFLAGS="--cfg fuzzing -D warnings" \
+	  $(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 
 deny:
 	@setup/deny.sh

@@ -87,6 +87,10 @@ fn grow(repository: &Repository, base: &str, step: u64, limit: impl Fn(u64)) -> 
         let days = repository.assert_days_are_whole();
         assert!(days.iter().any(|day| day == base), "{days:?}: {}", repository.told(&run));
         *stages.entry(stage).or_insert(0) += 1;
+        if days.len() > 1 {
+            // It is a day, and there was no room to say that it is the newest one.
+            break;
+        }
     }
     limit(1 << 12);
     let last = repository.run();
@@ -232,6 +236,90 @@ fn a_restore_whose_staging_area_fills_changes_nothing() {
 }
 
 #[test]
+fn a_restore_that_finds_no_room_while_it_copies_changes_nothing() {
+    let Some((kept, small)) = kept_with("repository") else { return };
+    let damaged = kept.damage();
+    // The forecast has passed, a file has been made, and its first byte takes a while.
+    let mut strace = Command::new("strace");
+    kept.repository.surround(&mut strace);
+    strace.args(["-f", "-b", "execve", "-o", "/dev/null", "--trace=pwrite64"]);
+    strace.arg("--inject=pwrite64:delay_enter=3s:when=1");
+    let restore = kept.command(&[&kept.day, "--yes"]);
+    strace.arg(restore.get_program()).args(restore.get_args());
+    strace.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let restore = strace.spawn().unwrap();
+    let tree = kept.repository.fossology.repository();
+    kept.repository.until("a file is being staged", || is_staging(&tree));
+    small.fill();
+    let restore = restore.wait_with_output().unwrap();
+    assert_full(&restore, &kept.repository);
+    assert!(errors(&restore)[0].contains("/.daykeep-restore-"), "{}", kept.repository.told(&restore));
+    eprintln!("{}", errors(&restore).join(" | "));
+    released(&kept.repository, "no room while it copied");
+    small.make_room();
+    kept.now().assert_is(&damaged, "what was staged is discarded");
+    kept.assert_nothing_left();
+    kept.must(&[&kept.day, "--yes"]);
+    kept.must(&["--confirm"]);
+    kept.now().assert_is(&kept.then, "with room");
+}
+
+/// Whether there is a file in what a restore puts into the tree before it switches.
+fn is_staging(tree: &Path) -> bool {
+    let mut open = vec![tree.to_owned()];
+    while let Some(directory) = open.pop() {
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let is_aside = path.file_name().unwrap().to_string_lossy().starts_with(".daykeep-restore-");
+            if directory != tree && path.is_file() {
+                return true;
+            }
+            if (is_aside || directory != tree) && path.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    false
+}
+
+#[test]
+fn trees_that_find_no_room_elsewhere_say_so_and_come_when_there_is_room() {
+    let Some((repository, small)) = repository_on("elsewhere") else { return };
+    // Each takes a page, and has one byte.
+    for number in 0..60 {
+        fs::write(repository.fossology.sysconf().join(format!("small{number}")), "x").unwrap();
+    }
+    let day = repository.run();
+    let target = repository.path("elsewhere/there").display().to_string();
+    let elsewhere = ["--quiet", "restore", NAME, &day, "--to", &target, "--yes"];
+    let mut failed = 0;
+    for grown in (1..).step_by(usize::try_from(step(12)).unwrap()) {
+        assert!(grown < 1000, "it never succeeds");
+        small.limit(Some(small.used().0 + grown), None);
+        let restore = repository.daykeep(&elsewhere).output().unwrap();
+        eprintln!("{grown}: {}", errors(&restore).join(" | "));
+        if restore.status.success() {
+            break;
+        }
+        let text = said(&restore);
+        assert_eq!(restore.status.code(), Some(1), "{}", repository.told(&restore));
+        let is_forecast = text.contains(" free, and the trees need ");
+        assert!(is_forecast || text.contains("(os error 28)"), "{text}");
+        failed += usize::from(!is_forecast);
+        // A tree that is there already is not put there again.
+        let _ = fs::remove_dir_all(repository.path("elsewhere/there/configuration"));
+    }
+    let left =
+        fs::read_dir(repository.path("elsewhere/there")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: BTreeSet<_> = left.collect();
+    assert_eq!(left, ["configuration", "repository"].map(Into::into).into(), "what was begun is ended");
+    assert!(failed > 0, "the forecast refused all");
+    let [there, live] = [repository.path("elsewhere/there/repository"), repository.fossology.repository()];
+    let differs = Command::new("diff").args(["-rq", "-x", "*.I"]).args([there, live]).output().unwrap();
+    assert!(differs.status.success(), "{}", said(&differs));
+}
+
+#[test]
 fn a_restore_whose_records_find_no_room_goes_on_or_back() {
     let Some((kept, small)) = kept_with("state") else { return };
     let damaged = kept.damage();
@@ -344,30 +432,25 @@ fn calls_of_a_run_that_fail_are_told_and_cost_no_day() {
 #[test]
 fn writes_of_a_run_that_fail_are_told_and_cost_no_day() {
     let repository = Repository::new(&IDLE, "");
+    repository.fossology.server.psql("fossology", "CREATE TABLE noted AS SELECT 'begun' AS note");
     repository.run();
+    let all = [("1", "ENOSPC"), ("2+", "EIO"), ("1", "EIO"), ("2+", "ENOSPC"), ("5+", "EIO")];
     let mut failed = BTreeSet::new();
-    let building = repository.days_dir().join(".building");
-    let state = repository.path("state").join(NAME);
-    for (file, name) in [
-        (building.join("files.jsonl.zst"), "the records"),
-        (building.join("database/globals.sql"), "the roles"),
-        (building.join(".manifest.json.new"), "the manifest"),
-        (building.join(".manifest.blake3.new"), "its digest"),
-        (repository.days_dir().join("..building.json.new"), "the origin"),
-        (state.join(".hold.json.new"), "the hold's record"),
-        (PathBuf::from("the job"), "the journal"),
-    ] {
-        let all = [("1", "ENOSPC"), ("2+", "EIO"), ("1", "EIO"), ("2+", "ENOSPC"), ("5+", "EIO")];
+    for kind in 0..KINDS {
+        // The last two are written more than once in a run.
+        let few = if kind < KINDS - 2 { 1 } else { 2 };
+        let tries = if all_of_them() { all.len() } else { few };
         repository.fossology.queue("ununpack", 1);
         until_idle(&repository);
-        for (when, error) in all.into_iter().take(if all_of_them() { all.len() } else { 2 }) {
-            let file = if name == "the journal" { next_journal(&repository) } else { file.clone() };
+        for (turn, (when, error)) in all.into_iter().take(tries).enumerate() {
+            let (name, files) = written(&repository, kind, &format!("{kind}.{turn}"));
             let run = repository.daykeep(&Repository::run_arguments());
-            let run = inject_at(&file, ["write,pwrite64", error, when], &repository, &run);
+            let run = inject_at(&files, ["write,pwrite64", error, when], &repository, &run);
             let what = format!("write {when} of {name}");
             released(&repository, &what);
             repository.assert_days_are_whole();
             if run.status.success() {
+                assert!(when != "1", "{what} did not fail: {}", repository.told(&run));
                 continue;
             }
             eprintln!("{what}: {}", errors(&run).join(" | "));
@@ -378,7 +461,34 @@ fn writes_of_a_run_that_fail_are_told_and_cost_no_day() {
         repository.run();
     }
     repository.look_again();
-    assert!(failed.len() >= 6, "only these failed: {failed:?}");
+    assert_eq!(failed.len(), KINDS, "only these failed: {failed:?}");
+}
+
+/// How many kinds of files a run [writes](written).
+const KINDS: usize = 12;
+
+/// What the next run writes of one kind, after something new has been noted in the tree and in the database.
+fn written(repository: &Repository, kind: usize, note: &str) -> (&'static str, Vec<PathBuf>) {
+    fs::write(repository.fossology.sysconf().join("noted"), note).unwrap();
+    repository.fossology.server.psql("fossology", &format!("UPDATE noted SET note = '{note}'"));
+    let digest = blake3::hash(format!("{note}\n").as_bytes()).to_hex().to_string();
+    let days = repository.days_dir();
+    let building = |names: &[&str]| names.iter().map(|name| days.join(".building").join(name)).collect();
+    let rows = |end: &str| format!("database/fossology/tables/{digest}{end}");
+    match kind {
+        0 => ("the records", building(&["files.jsonl.zst"])),
+        1 => ("the roles", building(&["database/globals.sql"])),
+        2 => ("the manifest", building(&[".manifest.json.new"])),
+        3 => ("its digest", building(&[".manifest.blake3.new"])),
+        4 => ("a file of a tree", building(&["trees/configuration/noted"])),
+        5 => ("rows", building(&[&rows(".zst"), &rows(".patch.zst")])),
+        6 => ("the list of tables", building(&["database/fossology/tables.jsonl"])),
+        7 => ("the recipe", building(&["database/fossology/load.txt"])),
+        8 => ("the script", building(&["restore.sh"])),
+        9 => ("the origin", vec![days.join("..building.json.new")]),
+        10 => ("the hold's record", vec![repository.path("state").join(NAME).join(".hold.json.new")]),
+        _ => ("the journal", vec![next_journal(repository)]),
+    }
 }
 
 #[test]
@@ -388,7 +498,12 @@ fn a_file_that_the_disk_does_not_give_any_more_fails_a_run_and_is_damage_in_a_da
     let source = repository.fossology.sysconf().join("fossology.conf");
     fs::write(&source, "[FOSSOLOGY]\ndepth=5\n").unwrap();
     let unread = ["read,pread64,copy_file_range,sendfile", "EIO", "1+"];
-    let run = inject_at(&source, unread, &repository, &repository.daykeep(&Repository::run_arguments()));
+    let run = inject_at(
+        std::slice::from_ref(&source),
+        unread,
+        &repository,
+        &repository.daykeep(&Repository::run_arguments()),
+    );
     assert_eq!(run.status.code(), Some(1), "{}", repository.told(&run));
     assert_told(&run, "EIO", "a source", &repository);
     assert!(errors(&run).join(" ").contains(&source.display().to_string()), "{}", repository.told(&run));
@@ -397,7 +512,7 @@ fn a_file_that_the_disk_does_not_give_any_more_fails_a_run_and_is_damage_in_a_da
 
     let kept = repository.days_dir().join(&first).join("trees/configuration/fossology.conf");
     let verify = repository.daykeep(&["verify", NAME, &first]);
-    let damaged = inject_at(&kept, unread, &repository, &verify);
+    let damaged = inject_at(&[kept], unread, &repository, &verify);
     assert_eq!(damaged.status.code(), Some(12), "{}", repository.told(&damaged));
     let text = said(&damaged);
     assert!(text.contains("trees/configuration/fossology.conf") && text.contains("(os error 5)"), "{text}");
@@ -405,16 +520,17 @@ fn a_file_that_the_disk_does_not_give_any_more_fails_a_run_and_is_damage_in_a_da
     repository.look_again();
 }
 
-/// A program whose calls fail that are about one file.
+/// A program whose calls fail that are about these files.
 fn inject_at(
-    file: &Path,
+    files: &[PathBuf],
     [calls, error, when]: [&str; 3],
     repository: &Repository,
     command: &Command,
 ) -> Output {
     let mut strace = Command::new("strace");
     repository.surround(&mut strace);
-    strace.args(["-f", "-b", "execve", "-o", "/dev/null", "-P"]).arg(file);
+    strace.args(["-f", "-b", "execve", "-o", "/dev/null"]);
+    strace.args(files.iter().flat_map(|file| ["-P".as_ref(), file.as_os_str()]));
     strace.arg(format!("--trace={calls}")).arg(format!("--inject={calls}:error={error}:when={when}"));
     strace.arg(command.get_program()).args(command.get_args()).output().unwrap()
 }

@@ -4,6 +4,7 @@
 //! loop device knows no FUA: such a write arrives with a flush before and after it.) One thread serves, so the log is one order of
 //! all that happened. After a cut there is what was flushed, and any of the writes since: a disk keeps and drops
 //! them as it likes, in pieces of four kilobytes.
+#![allow(dead_code, reason = "every test program uses another part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::ffi::OsStr;
@@ -139,6 +140,28 @@ struct Memory(Arc<Mutex<State>>);
 struct State {
     image: Image,
     log: Option<Log>,
+    failing: Failing,
+}
+
+/// Writes and flushes that go well, and those behind them that fail.
+#[derive(Default)]
+struct Failing {
+    good: usize,
+    bad: usize,
+    failed: usize,
+}
+
+impl Failing {
+    /// Whether the next one fails.
+    fn next(&mut self) -> bool {
+        if self.good > 0 || self.bad == 0 {
+            self.good = self.good.saturating_sub(1);
+            return false;
+        }
+        self.bad -= 1;
+        self.failed += 1;
+        true
+    }
 }
 
 impl Memory {
@@ -160,7 +183,7 @@ impl Disk {
     /// # Errors
     /// FUSE does not work here.
     pub fn serve(place: &Path, image: Image) -> std::io::Result<Self> {
-        let memory = Memory(Arc::new(Mutex::new(State { image, log: None })));
+        let memory = Memory(Arc::new(Mutex::new(State { image, log: None, failing: Failing::default() })));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("daykeep-test-disk".to_owned())];
         let session = fuser::spawn_mount(Served(memory.clone()), place, &config)?;
@@ -187,6 +210,21 @@ impl Disk {
     /// The log so far; it ends.
     pub fn take_log(&self) -> Log {
         self.memory.lock().log.take().expect("it was recorded")
+    }
+
+    /// After so many more writes and flushes, so many fail.
+    pub fn fail(&self, good: usize, bad: usize) {
+        self.memory.lock().failing = Failing { good, bad, failed: 0 };
+    }
+
+    /// How many have failed.
+    pub fn failed(&self) -> usize {
+        self.memory.lock().failing.failed
+    }
+
+    /// What is on it.
+    pub fn image(&self) -> Image {
+        self.memory.lock().image.clone()
     }
 
     /// Ends it, once nobody uses it any more.
@@ -302,6 +340,9 @@ impl Filesystem for Served {
         if offset + data.len() as u64 > state.image.bytes() {
             return reply.error(Errno::ENOSPC);
         }
+        if state.failing.next() {
+            return reply.error(Errno::EIO);
+        }
         state.image.write(offset, data);
         if let Some(log) = &mut state.log {
             log.sent.push(Sent::Write(offset, data.into()));
@@ -310,7 +351,11 @@ impl Filesystem for Served {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        if let Some(log) = &mut self.0.lock().log {
+        let mut state = self.0.lock();
+        if state.failing.next() {
+            return reply.error(Errno::EIO);
+        }
+        if let Some(log) = &mut state.log {
             log.sent.push(Sent::Flush);
         }
         reply.ok();
