@@ -268,7 +268,12 @@ pub fn create_dir_durable(path: &Path) -> Result<(), Error> {
     create_dir_durable(parent)?;
     match fs::create_dir(path) {
         Ok(()) => sync_dir(parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(error).on("create the directory", path),
+            // It is there, and its disk does not tell what it is.
+            Err(unseen) => Err(unseen).on("look at", path),
+        },
         Err(error) => Err(error).on("create the directory", path),
     }
 }

@@ -144,14 +144,26 @@ struct State {
 }
 
 /// Writes and flushes that go well, and those behind them that fail.
+///
+/// Linux hands on a long write in pieces, and its loop device takes one of which a part was written for one that was written. That disk
+/// would lie and not fail: so a write that begins where the last one ended does not fail.
 #[derive(Default)]
 struct Failing {
     good: usize,
     bad: usize,
     failed: usize,
+    /// Where the last write ended that went well.
+    end: Option<u64>,
 }
 
 impl Failing {
+    /// Whether this write fails.
+    fn write(&mut self, offset: u64, length: usize) -> bool {
+        let fails = self.end != Some(offset) && self.next();
+        self.end = (!fails).then_some(offset + length as u64);
+        fails
+    }
+
     /// Whether the next one fails.
     fn next(&mut self) -> bool {
         if self.good > 0 || self.bad == 0 {
@@ -214,7 +226,7 @@ impl Disk {
 
     /// After so many more writes and flushes, so many fail.
     pub fn fail(&self, good: usize, bad: usize) {
-        self.memory.lock().failing = Failing { good, bad, failed: 0 };
+        self.memory.lock().failing = Failing { good, bad, ..Failing::default() };
     }
 
     /// How many have failed.
@@ -340,7 +352,7 @@ impl Filesystem for Served {
         if offset + data.len() as u64 > state.image.bytes() {
             return reply.error(Errno::ENOSPC);
         }
-        if state.failing.next() {
+        if state.failing.write(offset, data.len()) {
             return reply.error(Errno::EIO);
         }
         state.image.write(offset, data);
