@@ -336,6 +336,16 @@ fn what_is_damaged_is_named_and_a_proof_is_lost_with_it() {
         assert!(found.iter().any(|finding| finding.contains("trees/files/deep/er/file")), "{found:#?}");
     }
     assert!(!is_proven(&shop));
+    // Its time is another, too: the content that is lost is told first, and of files that were not restored nothing good is said.
+    filetime::set_file_mtime(&file, filetime::FileTime::from_unix_time(1_000_000_000, 0)).unwrap();
+    for trees in [&["latest"][..], &["--hash-trees"]] {
+        let found = findings(&shop, trees);
+        assert!(found[0].contains("its content ") && found[0].contains("deep/er/file"), "{found:#?}");
+        assert!(found[1..].iter().any(|finding| finding.contains("mtime")), "{found:#?}");
+    }
+    let told = said(&shop.output(&["drill"]));
+    assert!(told.contains("trees: 1 tree NOT restored: the first damaged file ends a tree"), "{told}");
+    assert!(told.contains("of the others 0 files (0 B) restored"), "{told}");
     let archive = shop.days()[0].path().join("database/shop/rest.dump");
     let mut content = fs::read(&archive).unwrap();
     let middle = content.len() / 2;

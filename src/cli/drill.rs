@@ -154,6 +154,7 @@ fn document(outcome: &Outcome) -> serde_json::Value {
         "trees": word(outcome.trees),
         "files": outcome.files,
         "bytes": outcome.bytes,
+        "trees_damaged": outcome.trees_damaged,
         "checks": outcome.checks,
         "recovery_seconds": {
             "database": outcome.recovery.database,
@@ -232,6 +233,13 @@ fn what_was_looked_at(page: &mut Page, outcome: &Outcome) {
     }
     let (files, size) = (figures::count(outcome.files, "file"), figures::size(outcome.bytes));
     match outcome.trees {
+        Trees::Copy if outcome.trees_damaged > 0 => {
+            let trees = figures::count(outcome.trees_damaged, "tree");
+            page.line(format!(
+                "trees: {trees} NOT restored: the first damaged file ends a tree, and `daykeep verify` tells of them all; of the others {files} \
+                 ({size}) restored, every byte held against its digest"
+            ));
+        }
         Trees::Copy => {
             page.line(format!("trees: {files} ({size}) restored, every byte held against its digest"));
         }

@@ -177,6 +177,7 @@ fn empty_outcome(request: &Request, day: &Day) -> Outcome {
         sealed: false,
         trees: request.trees,
         files: 0,
+        trees_damaged: 0,
         bytes: 0,
         checks: Vec::new(),
         recovery: ProofSeconds::default(),

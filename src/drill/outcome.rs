@@ -37,6 +37,8 @@ pub struct Outcome {
     pub files: u64,
     /// See `files`.
     pub bytes: u64,
+    /// Trees that were not restored whole: a damage in its files ends a tree.
+    pub trees_damaged: u64,
     /// The cross-checks that passed.
     pub checks: Vec<CheckRecord>,
     /// How long a restore took: an admin can count on that. `total` is the databases, the trees and the cross-check.

@@ -20,11 +20,29 @@ pub(super) async fn restore(
     outcome: &mut Outcome,
     context: &Context,
 ) -> Result<(), Error> {
+    let before = std::mem::take(&mut outcome.findings);
     match request.trees {
-        Trees::Skip => Ok(()),
-        Trees::Hash => read(request, day, outcome, context).await,
-        Trees::Copy => copy(request, day, scratch, outcome, context).await,
+        Trees::Skip => {}
+        Trees::Hash => read(request, day, outcome, context).await?,
+        Trees::Copy => copy(request, day, scratch, outcome, context).await?,
     }
+    let of_content = std::mem::take(&mut outcome.findings);
+    outcome.findings = in_order(before, of_content);
+    Ok(())
+}
+
+/// Lost content is worse news than the time or the mode of the same file, which was found before: it goes first, behind what concerns the whole
+/// day.
+fn in_order(before: Vec<String>, of_content: Vec<String>) -> Vec<String> {
+    let (of_names, of_day): (Vec<_>, Vec<_>) =
+        before.into_iter().partition(|finding| finding.starts_with("trees/"));
+    let mut findings = of_day;
+    for finding in of_content.into_iter().chain(of_names) {
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+    findings
 }
 
 async fn copy(
@@ -51,6 +69,7 @@ async fn copy(
                 outcome.bytes += built.bytes;
             }
             Err(error) if is_of_the_day(&error, day) => {
+                outcome.trees_damaged += 1;
                 outcome.findings.push(format!("tree {name}: {}", with_cause(&error)));
             }
             Err(error) => {
@@ -95,4 +114,18 @@ async fn read(request: &Request, day: &Day, outcome: &mut Outcome, context: &Con
     outcome.bytes += report.bytes;
     outcome.tell_damages(&report);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_order;
+
+    #[test]
+    fn lost_content_comes_before_the_times_of_names() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let before = words(&["manifest.json: changed", "trees/t/a: mtime", "trees/t/b: mode"]);
+        let found = in_order(before, words(&["tree t: a: digest", "trees/t/b: mode"]));
+        let wanted = ["manifest.json: changed", "tree t: a: digest", "trees/t/b: mode", "trees/t/a: mtime"];
+        assert_eq!(found, words(&wanted));
+    }
 }
