@@ -629,7 +629,7 @@ fn words_choose_days() {
     assert_eq!(refuse("2026-11-09"), ["2026-11-10T010000Z", "2026-11-03T230000Z", "2026-11-03T010000Z"]);
     assert_eq!(refuse("2026-11-01T010001Z")[0], "2026-11-01T010000Z");
     assert_eq!(refuse("2026-11-02T010000")[0], "2026-11-02T010000Z");
-    refuse("day5");
+    assert_eq!([refuse("day5"), refuse("yesterday")], [[""; 0]; 2]);
     let error = locked.choose("2026-10-01", now).unwrap_err().to_string();
     assert!(error.starts_with("there is no day 2026-10-01 in "), "{error}");
     assert!(error.ends_with("; the nearest are 2026-11-01T010000Z, 2026-11-02T010000Z, 2026-11-03T010000Z"));

@@ -81,7 +81,10 @@ fn tell(repository: &Repository, outcomes: Vec<Outcome>, session: &Session) -> R
     let hints: BTreeSet<String> = failed.iter().map(|(_, error)| hint(error, &repository.name)).collect();
     let mut failed = failed.into_iter();
     let Some((_, first)) = failed.next() else { return Ok(()) };
-    let rest: Vec<String> = failed.map(|(_, error)| error.to_string()).collect();
+    // What keeps one check from being made keeps others, too: it is told once.
+    let mut told = BTreeSet::from([first.to_string()]);
+    let rest: Vec<String> =
+        failed.map(|(_, error)| error.to_string()).filter(|error| told.insert(error.clone())).collect();
     if session.out.json {
         return Err(Failure::told(Kind::Failed));
     }

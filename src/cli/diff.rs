@@ -16,7 +16,7 @@ use crate::vault::{self, Difference};
 #[command(override_usage = "daykeep diff [OPTIONS] [REPO] <A> <B>")]
 pub struct Args {
     /// The repository (may be left out when there is only one), the earlier day and the later day.
-    #[arg(value_name = "DAY", num_args = 2..=3, required = true)]
+    #[arg(value_name = "DAY", num_args = 0..=3)]
     words: Vec<String>,
     #[command(flatten)]
     vault: VaultArg,
@@ -35,7 +35,11 @@ struct Totals {
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let (repository, words) = place::split(&args.words, 2);
     let [earlier, later] = words else {
-        return Err(Failure::new(Kind::Usage, "two days are needed: the earlier and the later one"));
+        let failure = Failure::new(
+            Kind::Usage,
+            "which days? `daykeep diff [REPO] A B` needs the earlier and the later one",
+        );
+        return Err(failure.hint("`daykeep list` shows the days there are"));
     };
     let place = args.vault.place(session, repository)?;
     let (earlier, later) = (place.day(earlier, session)?, place.day(later, session)?);

@@ -36,6 +36,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use failure::{Failure, Kind};
@@ -136,7 +137,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => return refuse(&arguments, &error),
+        Err(error) => return refuse(&arguments, &with_suggestion(error)),
     };
     if arguments.global.no_color {
         anstream::ColorChoice::Never.write_global();
@@ -179,6 +180,19 @@ fn perform(verb: Verb, session: &Session) -> Result<(), Failure> {
 /// The command line as `clap` sees it: completions and manual pages are made of it.
 fn command() -> clap::Command {
     Arguments::command()
+}
+
+/// `clap` thinks that `rnu` is unlike `run`: letters that have changed places are a slip, too.
+fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    if error.get(ContextKind::SuggestedSubcommand).is_none() {
+        let command = command();
+        let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        if let Some(near) = place::nearest(word, &verbs).map(str::to_owned) {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![near]));
+        }
+    }
+    error
 }
 
 /// The command line is wrong, or asks for help, which is no error.

@@ -182,7 +182,8 @@ fn chosen<'a>(
     }
 }
 
-fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+/// The one that was meant, if a slip or two lie between.
+pub fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let typos = |known: &&str| strsim::damerau_levenshtein(name, known);
     names.iter().copied().filter(|known| typos(known) <= (known.len() / 3).max(1)).min_by_key(typos)
 }

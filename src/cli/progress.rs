@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::figures;
 use super::output::Output;
@@ -161,16 +161,33 @@ fn style(unit: Unit, has_total: bool) -> ProgressStyle {
     ProgressStyle::with_template(template(unit, has_total))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
+        .with_key("counted", move |state: &ProgressState, into: &mut dyn fmt::Write| {
+            let _ = into.write_str(&counted(unit, state.pos(), state.len().filter(|_| has_total)));
+        })
+        .with_key("rate", |state: &ProgressState, into: &mut dyn fmt::Write| {
+            let _ = write!(into, "{:.0}/s", state.per_sec());
+        })
 }
 
 fn template(unit: Unit, has_total: bool) -> &'static str {
     match (unit, has_total) {
         (Unit::Bytes, true) => "{prefix} [{bar:24}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} to go",
         (Unit::Bytes, false) => "{prefix} {spinner} {bytes}, {bytes_per_sec}",
-        (Unit::Files, true) => "{prefix} [{bar:24}] {pos}/{len} files, {per_sec}, {eta} to go",
-        (Unit::Files, false) => "{prefix} {spinner} {pos} files, {per_sec}",
-        (Unit::Rows, true) => "{prefix} [{bar:24}] {pos}/{len} rows, {per_sec}, {eta} to go",
-        (Unit::Rows, false) => "{prefix} {spinner} {pos} rows, {per_sec}",
+        (Unit::Files | Unit::Rows, true) => "{prefix} [{bar:24}] {counted}, {rate}, {eta} to go",
+        (Unit::Files | Unit::Rows, false) => "{prefix} {spinner} {counted}, {rate}",
+    }
+}
+
+/// What a bar says of things that are counted: `3/120 files`.
+fn counted(unit: Unit, current: u64, total: Option<u64>) -> String {
+    let noun = match unit {
+        Unit::Files => "file",
+        Unit::Rows => "row",
+        Unit::Bytes => "byte",
+    };
+    match total {
+        Some(total) => format!("{current}/{}", figures::count(total, noun)),
+        None => figures::count(current, noun),
     }
 }
 
@@ -198,7 +215,7 @@ mod tests {
     use indicatif::ProgressStyle;
 
     use crate::cli::output::Output;
-    use crate::cli::progress::{LINE_EVERY, Progress, so_far, template};
+    use crate::cli::progress::{LINE_EVERY, Progress, counted, so_far, template};
     use crate::clock::FakeClock;
     use crate::event::{Event, Phase, Unit};
 
@@ -207,6 +224,9 @@ mod tests {
         assert_eq!(so_far(Unit::Bytes, 1 << 20, Some(4 << 20)), "1.0 MiB of 4.0 MiB (25%)");
         assert_eq!(so_far(Unit::Files, 1, None), "1 file");
         assert_eq!(so_far(Unit::Rows, 7, Some(0)), "7 rows");
+        assert_eq!(counted(Unit::Files, 0, Some(1)), "0/1 file");
+        assert_eq!(counted(Unit::Rows, 3, Some(120)), "3/120 rows");
+        assert_eq!(counted(Unit::Files, 1, None), "1 file");
     }
 
     #[test]

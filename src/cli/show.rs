@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::figures::{self, Page};
 use super::place::{self, VaultArg};
 use super::session::Session;
@@ -19,7 +19,7 @@ const PROOFS: usize = 3;
 pub struct Args {
     /// The repository (may be left out when there is only one) and the day: latest, current, dayN (N days before the
     /// latest), a date, or a full name.
-    #[arg(value_name = "DAY", num_args = 1..=2, required = true)]
+    #[arg(value_name = "DAY", num_args = 0..=2)]
     words: Vec<String>,
     #[command(flatten)]
     vault: VaultArg,
@@ -28,7 +28,10 @@ pub struct Args {
 /// Shows what a day says of itself.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let (repository, words) = place::split(&args.words, 1);
-    let which = words.first().map_or("latest", String::as_str);
+    let Some(which) = words.first() else {
+        let failure = Failure::new(Kind::Usage, "which day? `daykeep show [REPO] DAY` shows one");
+        return Err(failure.hint("`latest` is the newest; `daykeep list` shows the days there are"));
+    };
     let day = args.vault.place(session, repository)?.day(which, session)?;
     if session.out.json {
         let document = json!({"path": day.path(), "manifest": day.manifest(), "proofs": day.vault().proofs(day.name())?});
@@ -172,6 +175,7 @@ fn databases(database: &DatabaseRecord, page: &mut Page) {
         })
         .collect();
     page.0.push_str(&figures::table(&heading, &[2, 3, 4, 5], rows));
+    page.line("  TABLES, ROWS, TEXT: what daykeep copied, and its size as text; IN REST: other tables, whose rows are in rest.dump");
 }
 
 fn trees(manifest: &Manifest, page: &mut Page) {

@@ -54,7 +54,10 @@ pub struct Args {
 }
 
 fn percent(text: &str) -> Result<f64, String> {
-    config::parse_percent(text).ok_or_else(|| "a percentage above 0% and up to 100%, as 5%".to_owned())
+    config::parse_percent(text).ok_or_else(|| match config::parse_percent(&format!("{text}%")) {
+        Some(_) => format!("write it with its sign: `{text}%`"),
+        None => "a percentage above 0% and up to 100% with its sign, for instance `5%`".to_owned(),
+    })
 }
 
 /// Holds days against all that is known of them, and repairs what can be repaired.

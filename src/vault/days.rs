@@ -174,8 +174,11 @@ fn date_of(day: &Day) -> Date {
     day.manifest().freeze_point.to_zoned(TimeZone::UTC).date()
 }
 
-/// The days nearest in time when a date or an instant was meant, the nearest names otherwise.
+/// The days nearest in time when a date or an instant was meant, the nearest names when one was mistyped; none when it was neither.
 fn near(good: &[Day], which: &str) -> Vec<String> {
+    if !which.starts_with(|first: char| first.is_ascii_digit()) {
+        return Vec::new();
+    }
     let meant = which
         .parse::<Date>()
         .ok()

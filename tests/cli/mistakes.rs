@@ -5,8 +5,10 @@ use crate::world::{World, assert_told};
 #[test]
 fn the_command_line() {
     let world = World::with_web();
-    let calls: [&[&str]; 10] = [
+    let calls: [&[&str]; 12] = [
         &["frobnicate"],
+        &["rnu"],
+        &["verify", "--sample", "5"],
         &["lst"],
         &["list", "--al"],
         &["show"],
