@@ -164,3 +164,119 @@ impl AsyncWrite for Socket {
         Poll::Ready(shutdown(self.outgoing.as_raw_fd(), Shutdown::Write).map_err(io::Error::from))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::{CHUNK, Socket, WAITING};
+
+    fn pair() -> (Socket, UnixStream) {
+        let (ours, server) = UnixStream::pair().unwrap();
+        (Socket::over(ours.into()).unwrap(), server)
+    }
+
+    fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len() + 4).unwrap().to_be_bytes();
+        [&[kind], &length[..], payload].concat()
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_arrives_whole_however_little_there_is_room_for() {
+        let (mut socket, mut server) = pair();
+        let sent: Vec<u8> =
+            (0..5_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        let reading = std::thread::spawn(move || {
+            let (mut heard, mut piece) = (Vec::new(), [0; 3333]);
+            while let Ok(count @ 1..) = server.read(&mut piece) {
+                heard.extend_from_slice(&piece[..count]);
+            }
+            server.write_all(&message(b'C', b"COPY 1\0")).unwrap();
+            heard
+        });
+        socket.write_all(&sent).await.unwrap();
+        // No more is sent, and the answer can still come.
+        socket.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, message(b'C', b"COPY 1\0"));
+        assert!(reading.join().unwrap() == sent, "something else arrived");
+    }
+
+    #[tokio::test]
+    async fn answers_come_in_their_order_and_then_the_end() {
+        let (mut socket, mut server) = pair();
+        let mut said = Vec::new();
+        for number in 0..2000_u32 {
+            let one = message(b'D', &number.to_be_bytes());
+            server.write_all(&one).unwrap();
+            said.extend_from_slice(&one);
+            if number % 500 == 0 {
+                let mut begun = vec![0; said.len()];
+                socket.read_exact(&mut begun).await.unwrap();
+                assert_eq!(begun, said);
+                said.clear();
+            }
+        }
+        // Cut off within a message.
+        server.write_all(&message(b'D', b"the rest is lost")[..10]).unwrap();
+        drop(server);
+        let mut heard = Vec::new();
+        socket.read_to_end(&mut heard).await.unwrap();
+        said.extend_from_slice(&message(b'D', b"the rest is lost")[..10]);
+        assert_eq!(heard, said);
+    }
+
+    #[tokio::test]
+    async fn who_drops_it_hangs_up() {
+        let (socket, mut server) = pair();
+        drop(socket);
+        server.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        assert_eq!(server.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn rows_that_nobody_reads_are_left_to_the_server() {
+        let (_socket, mut server) = pair();
+        server.set_nonblocking(true).unwrap();
+        let rows = message(b'd', &vec![b'r'; 100_000]);
+        let (mut taken, mut full) = (0, 0);
+        // It is full when nothing more has gone for a while.
+        while full < 100 {
+            match server.write(&rows) {
+                Ok(count) => (taken, full) = (taken + count, 0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    full += 1;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("{error}"),
+            }
+            assert!(taken < 64 * CHUNK, "{taken} bytes are held");
+        }
+        assert!(taken > WAITING * 1000, "{taken}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_an_error_and_no_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connecting = Socket::tcp("localhost", Some(address.ip()), address.port(), 47);
+        let (mut socket, peer) = connecting.await.unwrap();
+        assert_eq!(peer, address);
+        assert!(getsockopt(&socket.outgoing, sockopt::KeepAlive).unwrap());
+        assert_eq!(getsockopt(&socket.outgoing, sockopt::TcpKeepIdle).unwrap(), 47);
+        assert!(getsockopt(&socket.outgoing, sockopt::TcpNoDelay).unwrap());
+        let (server, _) = listener.accept().unwrap();
+        // It is reset instead of closed.
+        setsockopt(&server, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+        drop(server);
+        let error = socket.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+}
