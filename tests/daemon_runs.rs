@@ -359,7 +359,9 @@ fn a_failure_says_why_and_does_not_move_the_last_success() {
     let bad = start(&daemon);
     let job = finished(&daemon, bad);
     assert_eq!(job["state"], "failed", "{job:#}");
-    assert!(job["error"].as_str().unwrap().contains("/tree"), "{job:#}");
+    let error = job["error"].as_str().unwrap();
+    assert!(error.ends_with("/tree: No such file or directory (os error 2)"), "{job:#}");
+    assert_eq!(job["detail"], "No such file or directory (os error 2)");
     let metrics = daemon.ask("GET", "/metrics").1;
     assert_eq!(stamp(&metrics), before);
     assert!(metrics.contains("daykeep_last_attempt_success{repository=\"small\"} 0.0"), "{metrics}");

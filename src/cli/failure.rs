@@ -110,10 +110,11 @@ impl Failure {
         Self { told: true, ..Self::new(kind, "") }
     }
 
-    /// What is behind it, when that comes as text.
+    /// What is behind it, when that comes as text; what the sentence has already is left out.
     #[must_use]
     pub fn caused_by<'a>(mut self, causes: impl IntoIterator<Item = &'a str>) -> Self {
-        self.causes.extend(causes.into_iter().map(str::to_owned));
+        let more = causes.into_iter().filter(|cause| !self.error.contains(cause));
+        self.causes.extend(more.map(str::to_owned));
         self
     }
 

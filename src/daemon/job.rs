@@ -69,7 +69,9 @@ pub async fn carry_out(task: Task, state: Arc<State>) -> Ended {
 fn log(routine: &Routine, job: Option<u64>, end: &End) {
     let (repository, name) = (&routine.repository, routine.name());
     let error = end.error.as_deref().unwrap_or_default();
-    let detail = end.detail.as_deref().unwrap_or_default().replace('\n', ": ");
+    // The sentence has the chain of causes; what a verify or drill found it has not.
+    let found = end.detail.as_deref().unwrap_or_default().lines().filter(|line| !error.contains(line));
+    let detail = found.collect::<Vec<_>>().join("; ");
     match end.state {
         JobState::Succeeded => {
             let day = end.day.as_deref().unwrap_or_default();
@@ -85,6 +87,9 @@ fn log(routine: &Routine, job: Option<u64>, end: &End) {
         }
         JobState::Skipped => tracing::warn!(repository, job, "{name}: skipped: {error}"),
         JobState::Cancelled => tracing::warn!(repository, job, "{name}: cancelled"),
+        JobState::Failed | JobState::Running if detail.is_empty() => {
+            tracing::error!(repository, job, "{name}: failed: {error}");
+        }
         JobState::Failed | JobState::Running => {
             tracing::error!(repository, job, detail, "{name}: failed: {error}");
         }

@@ -128,8 +128,8 @@ fn settling(work: Work, order: &order::Settle) -> restore::Settle {
     }
 }
 
-fn told(error: impl std::error::Error) -> Failed {
-    error.to_string()
+fn told(error: impl std::error::Error + 'static) -> Failed {
+    journal::sentence_of(&error)
 }
 
 async fn verify(work: Work, order: &order::Verify, context: &Context) -> Result<(), Failed> {

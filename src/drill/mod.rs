@@ -69,7 +69,7 @@ fn end_of(made: &Result<Outcome, Error>) -> End {
         Ok(outcome) if outcome.is_sound() => End::Succeeded { day: Some(outcome.day.clone()) },
         Ok(outcome) => End::Failed { error: outcome.sentence(), detail: outcome.findings.join("\n") },
         Err(Error::Cancelled) => End::Cancelled,
-        Err(error) => End::Failed { error: error.to_string(), detail: String::new() },
+        Err(error) => End::failed(error),
     }
 }
 

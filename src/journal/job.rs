@@ -26,9 +26,9 @@ pub struct Job {
     pub phase: Option<Phase>,
     /// The newest sentence for people.
     pub message: Option<String>,
-    /// Why it failed or was skipped, one sentence.
+    /// Why it failed or was skipped, one sentence, with all that is behind it.
     pub error: Option<String>,
-    /// What is behind `error`: the chain of causes, one a line.
+    /// The chain of causes alone, one a line; of a verify or drill that found damage, all that it found.
     pub detail: Option<String>,
     /// When it began.
     pub started: Timestamp,

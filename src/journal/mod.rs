@@ -128,9 +128,9 @@ pub enum End {
     },
     /// Badly.
     Failed {
-        /// Why, one sentence.
+        /// Why, one sentence, with all that is behind it.
         error: String,
-        /// The chain of causes, one a line.
+        /// The chain of causes alone, one a line; of a verify or drill that found damage, all that it found.
         detail: String,
     },
     /// The repository was busy; nothing was kept, and nothing is wrong.
@@ -140,6 +140,36 @@ pub enum End {
     },
     /// Somebody asked it to stop.
     Cancelled,
+}
+
+impl End {
+    /// How a job ended that this error ended.
+    #[must_use]
+    pub fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Failed { error: sentence_of(error), detail: causes_of(error).join("\n") }
+    }
+}
+
+/// An error and what is behind it, in one sentence.
+#[must_use]
+pub fn sentence_of(error: &(dyn std::error::Error + 'static)) -> String {
+    causes_of(error).into_iter().fold(error.to_string(), |sentence, cause| format!("{sentence}: {cause}"))
+}
+
+/// The chain of causes below an error. What is told already is not told again: a text may hold its cause's.
+fn causes_of(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    let mut told = error.to_string();
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        let text = below.to_string();
+        if !told.contains(&text) {
+            told.push_str(&text);
+            causes.push(text);
+        }
+        cause = below.source();
+    }
+    causes
 }
 
 /// One line of a job's file.
@@ -267,4 +297,31 @@ fn create_next(state_dir: &Path, directory: &Path) -> Result<(u64, PathBuf, File
 
 fn jobs_directory(state_dir: &Path, repository: &str) -> PathBuf {
     state_dir.join(repository).join("jobs")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fs;
+    use crate::journal::{End, sentence_of};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot seal the day{}", if *.1 { format!(": {}", .0) } else { String::new() })]
+    struct Outer(#[source] fs::Error, bool);
+
+    fn full_disk() -> fs::Error {
+        let source = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
+        fs::Error { action: "write", path: "/vault/x".into(), source }
+    }
+
+    #[test]
+    fn a_sentence_has_every_cause_once() {
+        let sentence = "cannot seal the day: cannot write /vault/x: No space left on device (os error 28)";
+        assert_eq!(sentence_of(&Outer(full_disk(), false)), sentence);
+        assert_eq!(sentence_of(&Outer(full_disk(), true)), sentence);
+        let detail = "cannot write /vault/x\nNo space left on device (os error 28)".to_owned();
+        assert_eq!(
+            End::failed(&Outer(full_disk(), false)),
+            End::Failed { error: sentence.to_owned(), detail }
+        );
+    }
 }

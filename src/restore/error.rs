@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::database::restore::RestoreError as DatabaseError;
-use crate::journal::{End, PendingRestore};
+use crate::journal::{End, PendingRestore, sentence_of};
 use crate::manifest::RecordsError;
 use crate::restore::Request;
 use crate::tree::restore as files;
@@ -194,21 +194,6 @@ pub enum Error {
     File(#[from] fs::Error),
 }
 
-/// An error and what is behind it, in one sentence.
-pub(super) fn sentence_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(below) = cause {
-        let below_text = below.to_string();
-        if !text.contains(&below_text) {
-            text.push_str(": ");
-            text.push_str(&below_text);
-        }
-        cause = below.source();
-    }
-    text
-}
-
 fn is_damaged_row(error: &DatabaseError) -> bool {
     matches!(
         error,
@@ -248,7 +233,7 @@ pub(super) fn is_damage_of_files(error: &files::Error, day: &Day) -> bool {
 }
 
 /// A damage that was met before the day was verified.
-pub(super) fn damaged(request: &Request, day: &Day, error: &dyn std::error::Error) -> Error {
+pub(super) fn damaged(request: &Request, day: &Day, error: &(dyn std::error::Error + 'static)) -> Error {
     let (day, problems) = (day.name().to_owned(), vec![sentence_of(error)]);
     Error::Damaged { verify: request.verify_command(&day), day, total: 1, problems }
 }
@@ -264,7 +249,7 @@ impl Error {
         match self {
             Self::Hold(busy @ hold::Error::Busy { .. }) => End::Skipped { reason: busy.to_string() },
             Self::Cancelled => End::Cancelled,
-            _ => End::Failed { error: self.to_string(), detail: self.causes() },
+            _ => End::failed(self),
         }
     }
 
@@ -306,22 +291,5 @@ impl Error {
             | Self::Reunpack(reunpack::Error::Cancelled) => Self::Cancelled,
             other => other,
         }
-    }
-
-    /// The chain of causes below this error, one a line. What is told already is not told again.
-    #[must_use]
-    pub fn causes(&self) -> String {
-        let mut told = self.to_string();
-        let mut lines = Vec::new();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !told.contains(&text) {
-                told.push_str(&text);
-                lines.push(text);
-            }
-            cause = error.source();
-        }
-        lines.join("\n")
     }
 }

@@ -126,7 +126,7 @@ impl Error {
         match self {
             Self::Hold(busy @ hold::Error::Busy { .. }) => End::Skipped { reason: busy.to_string() },
             Self::Cancelled => End::Cancelled,
-            _ => End::Failed { error: self.to_string(), detail: self.causes() },
+            _ => End::failed(self),
         }
     }
 
@@ -147,28 +147,12 @@ impl Error {
             other => other,
         }
     }
-
-    /// The chain of causes below this error, one a line. What is told already is not told again: a text may hold its cause's.
-    #[must_use]
-    pub fn causes(&self) -> String {
-        let mut told = self.to_string();
-        let mut lines = Vec::new();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !told.contains(&text) {
-                told.push_str(&text);
-                lines.push(text);
-            }
-            cause = error.source();
-        }
-        lines.join("\n")
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Error;
+    use crate::journal::End;
     use crate::{fs, hold, process};
 
     #[test]
@@ -177,10 +161,10 @@ mod tests {
         let source = process::Error::Start { program: "pg_dump".to_owned(), source: missing() };
         let text = "cannot pause: cannot start pg_dump: No such file or directory (os error 2)";
         let error = Error::from(hold::Error::Command { doing: "cannot pause", source });
-        assert_eq!((error.to_string().as_str(), error.causes().as_str()), (text, ""));
+        assert_eq!(error.end(), End::Failed { error: text.to_owned(), detail: String::new() });
         let file = fs::Error { action: "open", path: "/x".into(), source: missing() };
         let error = Error::from(hold::Error::File(file));
         let text = "cannot open /x: No such file or directory (os error 2)";
-        assert_eq!((error.to_string().as_str(), error.causes().as_str()), (text, ""));
+        assert_eq!(error.end(), End::Failed { error: text.to_owned(), detail: String::new() });
     }
 }

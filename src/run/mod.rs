@@ -18,7 +18,7 @@ use crate::config::Repository;
 use crate::crosscheck;
 use crate::event::{Context, Event, Notices as _, Phase};
 use crate::hold;
-use crate::journal::{End, JobKind, Journal};
+use crate::journal::{End, JobKind, Journal, sentence_of};
 use crate::manifest::Manifest;
 use crate::reunpack;
 use crate::vault::{self, Day, Locked, Vault};
@@ -82,7 +82,11 @@ pub async fn backup(request: &Request, context: &Context) -> Result<Outcome, Err
     let written = journal.finish(&end, context.clock.now());
     if let (Err(_), Err(error)) = (&kept, &written) {
         // Why the run failed matters more. Without an end the job counts as failed.
-        context.observer.warn(format!("the end of job {} could not be recorded: {error}", journal.id()));
+        context.observer.warn(format!(
+            "the end of job {} could not be recorded: {}",
+            journal.id(),
+            sentence_of(error)
+        ));
     }
     match (kept, end) {
         (Ok((day, pruned)), _) => {
@@ -174,7 +178,8 @@ fn prune(vault: &Locked, repository: &Repository, context: &Context) -> Vec<Stri
     let plan = vault.plan_prune(&repository.keep, &repository.zone(), context.clock.now());
     let pruned = plan.and_then(|plan| vault.prune(&plan, context));
     pruned.unwrap_or_else(|error| {
-        context.observer.warn(format!("the day is kept, but old days could not be removed: {error}"));
+        let why = sentence_of(&error);
+        context.observer.warn(format!("the day is kept, but old days could not be removed: {why}"));
         Vec::new()
     })
 }

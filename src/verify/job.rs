@@ -74,7 +74,7 @@ pub async fn run(request: &Request, context: &Context) -> Result<Outcome, Error>
 fn end_of(done: &Result<Vec<Report>, Error>) -> End {
     match done {
         Err(Error::Cancelled) => End::Cancelled,
-        Err(error) => End::Failed { error: error.to_string(), detail: String::new() },
+        Err(error) => End::failed(error),
         Ok(reports) => {
             let damaged: Vec<&Report> = reports.iter().filter(|report| !report.is_sound()).collect();
             match damaged.as_slice() {

@@ -27,9 +27,9 @@ pub struct Job {
     pub total: Option<u64>,
     /// What `current` and `total` count.
     pub unit: Option<Unit>,
-    /// Why it failed or was skipped, one sentence.
+    /// Why it failed or was skipped, one sentence, with all that is behind it.
     pub error: Option<String>,
-    /// What is behind `error`: the chain of causes, one a line.
+    /// The chain of causes alone, one a line; of a verify or drill that found damage, all that it found.
     pub detail: Option<String>,
     /// Who started it: `schedule`, `catch-up`, `retry`, or a user.
     pub started_by: String,
