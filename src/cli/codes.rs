@@ -141,7 +141,7 @@ impl From<run::Error> for Failure {
             run::Error::File(error) => error.into(),
             run::Error::Locked { .. } => Self::of(Kind::Locked, &error)
                 .hint("it is free again when that process ends; `daykeep status` shows what it does"),
-            run::Error::Space { .. } | run::Error::Inodes { .. } => {
+            run::Error::Space { .. } | run::Error::Inodes { .. } | run::Error::Filled { .. } => {
                 Self::of(Kind::Failed, &error).hint("make room, or remove days with `daykeep prune`")
             }
             _ => Self::of(Kind::Failed, &error),

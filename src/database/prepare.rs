@@ -66,6 +66,14 @@ pub struct Prepared {
     pub(super) dumps_at_once: usize,
 }
 
+impl Prepared {
+    /// How large the databases are on the server, indexes and all.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.databases.iter().map(|database| database.info.bytes).sum()
+    }
+}
+
 /// One database's connections.
 #[derive(Debug)]
 pub(super) struct PreparedDatabase {

@@ -51,34 +51,42 @@ pub enum Error {
         release: Box<hold::Error>,
     },
     /// The vault is too full for another day.
-    #[error(
-        "the vault {} has {free} free; the next day is expected to need {expected}, and limits.min_free keeps {reserve}",
-        vault.display()
-    )]
+    #[error("the vault {} has {free} free; {}, and limits.min_free keeps {reserve}", vault.display(), needs(expected.as_ref()))]
     Space {
         /// The vault.
         vault: PathBuf,
         /// What is free.
         free: bytesize::ByteSize,
-        /// What a day like the last one needs.
-        expected: bytesize::ByteSize,
+        /// What days like it need; None: nobody knows.
+        expected: Option<bytesize::ByteSize>,
         /// What must stay free.
         reserve: bytesize::ByteSize,
     },
     /// The vault has too few inodes for another day.
-    #[error(
-        "the vault {} has {free} free inodes; the next day is expected to need {expected}, and {reserve} must stay free",
-        vault.display()
-    )]
+    #[error("the vault {} has {free} free inodes; {}, and {reserve} must stay free", vault.display(), needs(expected.as_ref()))]
     Inodes {
         /// The vault.
         vault: PathBuf,
         /// What is free.
         free: u64,
-        /// What a day like the last one needs.
-        expected: u64,
+        /// What days like it need; None: nobody knows.
+        expected: Option<u64>,
         /// What must stay free.
         reserve: u64,
+    },
+    /// The vault became too full while trees were copied ahead.
+    #[error(
+        "the vault {} has {free} left while the trees are copied, and its limits keep {reserve}: nothing was held, and what is copied \
+         waits for the next run",
+        vault.display()
+    )]
+    Filled {
+        /// The vault.
+        vault: PathBuf,
+        /// What is free.
+        free: String,
+        /// What must stay free.
+        reserve: String,
     },
     /// The vault and a tree are not apart.
     #[error("tree {tree}: {source}")]
@@ -118,6 +126,13 @@ pub enum Error {
     /// A file.
     #[error(transparent)]
     File(#[from] fs::Error),
+}
+
+fn needs(expected: Option<&impl std::fmt::Display>) -> String {
+    expected.map_or_else(
+        || "what the next day needs is not known".to_owned(),
+        |expected| format!("the next day is expected to need {expected}"),
+    )
 }
 
 impl Error {

@@ -11,11 +11,13 @@ mod error;
 mod freeze;
 mod preflight;
 mod probe;
+mod room;
 
 use std::path::PathBuf;
 
 use crate::config::Repository;
 use crate::crosscheck;
+use crate::database;
 use crate::event::{Context, Event, Notices as _, Phase};
 use crate::hold;
 use crate::journal::{End, JobKind, Journal, sentence_of};
@@ -124,10 +126,12 @@ async fn keep_a_day(
     if let Some(database) = &database {
         reunpack::ask(repository, database).await?;
     }
-    preflight::space(&vault, &writer, &repository.limits)?;
+    let on_server = database.as_ref().map_or(0, database::Prepared::bytes);
+    room::before(&vault, &writer, on_server, &repository.limits, context)?;
 
     step.begin(Phase::Warm)?;
-    let trees = freeze::warm(repository, &writer, context).await?;
+    let warm = async |context: &Context| freeze::warm(repository, &writer, context).await;
+    let trees = room::watched(&vault, &repository.limits, context, warm).await?;
 
     step.begin(Phase::Hold)?;
     let mut held = hold::pause(

@@ -18,6 +18,9 @@ const ORIGIN: &str = ".building.json";
 /// A day may come half a day early and still be the first of a new chain: runs do not start to the second.
 const SLACK: SignedDuration = SignedDuration::from_hours(12);
 
+/// How many days are remembered beside the newest.
+const RECENT: usize = 2;
+
 /// What `.building` is built from. What is found there is picked up only by a run that wants the same.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Origin {
@@ -51,6 +54,8 @@ pub struct DayWriter {
     locked: Locked,
     path: PathBuf,
     previous: Option<Day>,
+    /// The good days before it, the oldest first.
+    older: Vec<Day>,
     base: bool,
     picked_up: bool,
     begun_with: Option<Used>,
@@ -79,7 +84,9 @@ impl Locked {
         self.remove_what_is_aside(cancel)?;
         let days = self.days(now)?;
         let sequence = days.next_sequence();
-        let previous = days.good.into_iter().next_back();
+        let mut older = days.good;
+        let previous = older.pop();
+        older.drain(..older.len().saturating_sub(RECENT));
         let path = self.days_path().join(BUILDING);
         let mut origin = Origin {
             previous: previous.as_ref().map(|day| day.name().to_owned()),
@@ -105,7 +112,7 @@ impl Locked {
         fs::create_dir_durable(&path.join("database"))?;
         let opened = fs::open(&path)?;
         let (locked, base, begun_with) = (self.clone(), origin.base, origin.used);
-        Ok(DayWriter { locked, path, previous, base, picked_up, begun_with, sequence, run, opened })
+        Ok(DayWriter { locked, path, previous, older, base, picked_up, begun_with, sequence, run, opened })
     }
 
     fn found_building(&self, path: &Path) -> Result<Option<Origin>, Error> {
@@ -193,6 +200,11 @@ impl DayWriter {
     #[must_use]
     pub fn previous(&self) -> Option<&Day> {
         self.previous.as_ref()
+    }
+
+    /// The newest good days, the newest first: enough of them to tell what a day takes.
+    pub fn recent(&self) -> impl Iterator<Item = &Day> {
+        self.previous.iter().chain(self.older.iter().rev())
     }
 
     /// True when nothing may be hard-linked from an earlier day.

@@ -79,7 +79,8 @@ fn tells_what_went_wrong() {
     assert!(!world.path("paused").exists());
     let status = String::from_utf8(world.output(&["status"]).stdout).expect("text");
     assert!(status.contains("last attempt  FAILED"), "{status}");
-    let why = format!("cannot find {}: No such file or directory (os error 2)", world.path("files").display());
+    let why =
+        format!("cannot find {}: No such file or directory (os error 2)", world.path("files").display());
     assert!(status.contains(&why), "with its cause: {status}");
 }
 

@@ -113,7 +113,7 @@ const MIN_FREE: Key = Key::defaulted(
     "min_free",
     Kind::Size,
     "\"1 GB\"",
-    "Space that must stay free in the vault: a run that would need it is refused before anything is held.",
+    "Space that must stay free in the vault: a run that needs it, by what days like it took, is refused, and one that takes it while trees are copied ahead is stopped, before anything is held.",
 );
 const MIN_FREE_INODES: Key = Key::defaulted(
     "min_free_inodes_percent",
