@@ -131,7 +131,7 @@ pub enum Event {
     Held,
     /// The hold is over.
     Released {
-        /// Seconds from proven idle (or, with no proof, from the pause) to the release.
+        /// Seconds from proven idle to the release; 0 when it never was idle.
         held_seconds: f64,
         /// Seconds from the pause to the release: with the wait for running agents.
         paused_seconds: f64,

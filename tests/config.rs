@@ -279,8 +279,7 @@ fn a_file_that_is_not_there() {
     let error = config::load(Path::new("/nonexistent/daykeep.toml")).expect_err("it is not there");
     insta::assert_snapshot!(error.render(false), @r"
     error: cannot read /nonexistent/daykeep.toml: No such file or directory (os error 2)
-     |
-     = help: write one with `daykeep config generate`, or name another file with --config
+    help: write one with `daykeep config generate`, or name another file with --config
     ");
     assert_eq!(error.problems()[0].line, 0);
 }
@@ -306,8 +305,7 @@ fn a_file_that_may_not_be_read() {
     let said = said.replace(&directory.path().display().to_string(), "DIR");
     insta::assert_snapshot!(said, @r"
     error: cannot read DIR/daykeep.toml: Permission denied (os error 13)
-     |
-     = help: run as root, or as the user that the daemon runs as
+    help: run as root, or as the user that the daemon runs as
     ");
 }
 

@@ -165,6 +165,27 @@ fn a_run_that_waits_until_its_repository_is_idle_holds_it() {
     assert_eq!((&small["held"], &small["hold"]), (&false.into(), &Value::Null), "{small:#}");
 }
 
+#[test]
+fn a_mistake_in_the_configuration_does_not_hide_what_the_daemon_does() {
+    let place = Place::new();
+    let daemon = place.start();
+    let id = start(&daemon);
+    assert_eq!(finished(&daemon, id)["state"], "succeeded");
+    let text = place.small("", "").replace("vault =", "vualt =");
+    place.configure(&text);
+    let status = Command::new(env!("CARGO_BIN_EXE_daykeep"))
+        .args(["status", "--config"])
+        .arg(place.path("daykeep.toml"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8(status.stdout).unwrap();
+    let error = String::from_utf8(status.stderr).unwrap();
+    assert!(told.contains("small: newest day ") && told.contains("last attempt  succeeded"), "{told}{error}");
+    assert!(error.contains("the daemon still runs with an older configuration"), "{error}");
+    assert!(error.contains("vualt"), "{error}");
+    assert_eq!(status.status.code(), Some(2));
+}
+
 /// The job of a run whose release fails says so; the status, until it is released.
 #[test]
 fn a_release_that_fails_is_shown_until_it_is_done() {

@@ -123,7 +123,7 @@ impl From<client::Error> for Failure {
         match (&error, error.hint()) {
             // The daemon speaks to programs: its hint would be an address.
             _ if kind == Kind::NotFound => failure.hint("`daykeep status` shows what there is"),
-            (_, Some(hint)) => failure.hint(hint),
+            (_, Some(hint)) => failure.hint(as_a_command(hint)),
             (client::Error::NotRunning { .. }, None) => {
                 failure.hint("start it with `systemctl start daykeep`; `daykeep run` works without it")
             }
@@ -168,5 +168,31 @@ impl From<restore::Error> for Failure {
             }
             _ => Self::of(Kind::Failed, &error),
         }
+    }
+}
+
+/// A hint of the daemon that names an address is for programs: people have a command for it.
+fn as_a_command(hint: &str) -> String {
+    match hint.strip_prefix("GET /v1/").map(|address| address.strip_prefix("jobs/").unwrap_or_default()) {
+        None => hint.to_owned(),
+        Some(job) => match job.split_once(' ') {
+            Some((number, rest)) => format!("`daykeep watch {number}` {rest}"),
+            None => "`daykeep status` shows it".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_a_command;
+
+    #[test]
+    fn a_hint_names_a_command_and_no_address() {
+        assert_eq!(
+            as_a_command("GET /v1/jobs/63 shows how far it is"),
+            "`daykeep watch 63` shows how far it is"
+        );
+        assert_eq!(as_a_command("GET /v1/status shows it"), "`daykeep status` shows it");
+        assert_eq!(as_a_command("wait for its end"), "wait for its end");
     }
 }

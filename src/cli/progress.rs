@@ -58,6 +58,10 @@ impl Progress {
             Event::Progress { phase, unit, current, total } => self.moved(*phase, *unit, *current, *total)?,
             Event::Notice { level, text } => return Some((*level, format!("{}{text}", self.prefix))),
             Event::Held => "the repository stands still".to_owned(),
+            Event::Released { held_seconds: 0.0, paused_seconds, runs: true } => format!(
+                "the repository runs again: it never stood still, its scheduler was paused for {}",
+                figures::length(*paused_seconds)
+            ),
             Event::Released { held_seconds, paused_seconds, runs: true } => format!(
                 "the repository runs again: it stood still for {}, its scheduler was paused for {}",
                 figures::length(*held_seconds),

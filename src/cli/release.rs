@@ -1,6 +1,6 @@
 //! `daykeep release`
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -42,7 +42,10 @@ pub struct Args {
 
 /// Releases what was left paused. Whatever is wrong with the configuration, this must work: the records have all it needs.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
-    let state_dir = args.state_dir.clone().unwrap_or_else(|| state_dir(session));
+    let state_dir = match &args.state_dir {
+        Some(named) => named.clone(),
+        None => state_dir(session)?,
+    };
     if let (Some(name), true) = (&args.repository, args.give_up) {
         return give_up(name, args.yes, &state_dir, session);
     }
@@ -114,16 +117,21 @@ fn confirm(name: &str, question: &str) -> Result<(), Failure> {
     }
 }
 
-fn state_dir(session: &Session) -> PathBuf {
-    match session.config() {
-        Ok(config) => config.state_dir,
-        Err(failure) => {
-            let state_dir = state_dir_of(&session.config_path);
-            session.out.warn(failure.text());
-            session.out.say(&format!("the holds that are recorded in {} are looked at", state_dir.display()));
-            state_dir
-        }
+fn state_dir(session: &Session) -> Result<PathBuf, Failure> {
+    let failure = match session.config() {
+        Ok(config) => return Ok(config.state_dir),
+        Err(failure) => failure,
+    };
+    if fs::read_to_string(&session.config_path)
+        .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    {
+        // Who may not know where the holds are recorded cannot tell that there is none.
+        return Err(failure);
     }
+    let state_dir = state_dir_of(&session.config_path);
+    session.out.warn(failure.text());
+    session.out.say(&format!("the holds that are recorded in {} are looked at", state_dir.display()));
+    Ok(state_dir)
 }
 
 /// What a configuration that is wrong elsewhere says of the state directory.

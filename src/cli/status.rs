@@ -1,5 +1,7 @@
 //! `daykeep status`
 
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -10,6 +12,10 @@ use super::session::{Session, wait_for};
 use crate::api::client::{Client, Error};
 use crate::api::told;
 use crate::api::wire::{ConfigStatus, Hold, Job, JobState, RepositoryStatus, Status};
+use crate::fs;
+
+/// Where the daemon listens when no configuration says otherwise.
+const SOCKET: &str = "/run/daykeep/daykeep.sock";
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -21,18 +27,23 @@ pub struct Args {
 
 /// Shows how everything stands: from the daemon, or without one from the vaults and the journal.
 pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
-    let config = session.config()?;
+    let config = match session.config() {
+        Ok(config) => config,
+        Err(failure) => return beside_a_mistake(args, session, failure),
+    };
     if let Some(name) = &args.repository {
         super::place::repository(&config, name)?;
     }
     let client = Client::new(&config.daemon.socket);
     let answer = wait_for(async { Ok(client.status().await) })?;
+    let is_down = matches!(answer, Err(Error::NotRunning { .. }));
     let (mut repositories, daemon, reloaded) = match answer {
         Ok(Status { repositories, daemon, config, .. }) => (repositories, Some(daemon), Some(config)),
         Err(error @ (Error::NotRunning { .. } | Error::Denied { .. })) => {
-            let without = match error {
-                Error::NotRunning { .. } => "no daemon is running, so nothing starts by schedule".to_owned(),
-                error => error.to_string(),
+            let without = if is_down {
+                "no daemon is running, so nothing starts by schedule".to_owned()
+            } else {
+                error.to_string()
             };
             session.out.say(&format!("{without}; this is from the vaults and the journal"));
             (offline::repositories(&config, session.now())?, None, None)
@@ -53,12 +64,40 @@ pub fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let mut page = Page::default();
     page.line(proven(&repositories));
     for repository in &repositories {
-        show(repository, session.now(), &mut page);
+        show(repository, is_down, session.now(), &mut page);
     }
     if let Some(ConfigStatus { error: Some(error), .. }) = reloaded {
         session.out.warn(&format!("the daemon still runs with an older configuration: {error}"));
     }
     session.out.text(&page.0)
+}
+
+/// The daemon goes on with the configuration that it has read, and what it does is to be seen; so is the mistake.
+fn beside_a_mistake(args: &Args, session: &Session, failure: Failure) -> Result<(), Failure> {
+    let client = Client::new(socket_of(&session.config_path));
+    let answer = wait_for(async { Ok(client.status().await) })?;
+    // Of two documents a script would understand neither.
+    if let (Ok(Status { mut repositories, .. }), false) = (answer, session.out.json) {
+        repositories
+            .retain(|repository| args.repository.as_ref().is_none_or(|name| *name == repository.name));
+        let mut page = Page::default();
+        page.line(proven(&repositories));
+        for repository in &repositories {
+            show(repository, false, session.now(), &mut page);
+        }
+        session.out.text(&page.0)?;
+        session.out.warn("the daemon still runs with an older configuration:");
+    }
+    Err(failure)
+}
+
+/// What a configuration that is wrong elsewhere says of the daemon's socket.
+fn socket_of(config: &Path) -> PathBuf {
+    let text = fs::read_to_string(config).unwrap_or_default();
+    let mut lines = text.lines().skip_while(|line| line.trim() != "[daemon]").skip(1);
+    let own = lines.by_ref().take_while(|line| !line.trim_start().starts_with('['));
+    let table: toml::Table = toml::from_str(&own.collect::<Vec<_>>().join("\n")).unwrap_or_default();
+    table.get("socket").and_then(toml::Value::as_str).unwrap_or(SOCKET).into()
 }
 
 fn ages(repositories: &[RepositoryStatus]) -> impl Iterator<Item = Option<u64>> {
@@ -88,7 +127,7 @@ fn proven(repositories: &[RepositoryStatus]) -> String {
     format!("newest proven day: {age} ({} of {})", day.name, repository.name)
 }
 
-fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
+fn show(repository: &RepositoryStatus, is_down: bool, now: Timestamp, page: &mut Page) {
     let name = &repository.name;
     page.line(match &repository.newest_day {
         Some(day) => format!("{name}: newest day {} ({})", figures::age(day.freeze_point, now), day.name),
@@ -136,7 +175,9 @@ fn show(repository: &RepositoryStatus, now: Timestamp, page: &mut Page) {
     }
     page.line(match &repository.next_run {
         Some(next) => {
-            format!("  next run      {}, {}", next.local.replacen('T', " ", 1), figures::age(next.at, now))
+            let when = next.local.replacen('T', " ", 1);
+            let unless = if is_down { ", if a daemon runs by then: NONE RUNS NOW" } else { "" };
+            format!("  next run      {when}, {}{unless}", figures::age(next.at, now))
         }
         None => "  next run      only by hand".to_owned(),
     });

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +36,10 @@ impl Error {
     pub fn render(&self, coloured: bool) -> String {
         match self {
             Self::Read(error) => {
-                let title = self.to_string();
-                let help = help_for(error);
-                let group =
-                    Level::ERROR.primary_title(title).elements(help.map(|help| Level::HELP.message(help)));
-                format!("{}\n", renderer(coloured).render(&[group]))
+                // No line of it can be shown, so each sentence stands alone.
+                let alone = |title| renderer(coloured).render(&[Group::with_title(title)]) + "\n";
+                let help = help_for(error).map(|help| alone(Level::HELP.primary_title(help)));
+                alone(Level::ERROR.primary_title(self.to_string())) + &help.unwrap_or_default()
             }
             Self::Invalid(report) => report.render(coloured),
         }

@@ -83,7 +83,9 @@ fn log(routine: &Routine, job: Option<u64>, end: &End) {
                 JobKind::Drill => "proved",
                 JobKind::Prune => "pruned",
             };
-            tracing::info!(repository, job, "{name}: {done} {day}");
+            // A verify has no day.
+            let done = format!("{done} {day}");
+            tracing::info!(repository, job, "{name}: {}", done.trim_end());
         }
         JobState::Skipped => tracing::warn!(repository, job, "{name}: skipped: {error}"),
         JobState::Cancelled => tracing::warn!(repository, job, "{name}: cancelled"),

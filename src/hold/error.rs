@@ -124,7 +124,7 @@ pub enum Error {
     },
     /// The configuration has changed while a restore kept the repository held.
     #[error(
-        "{repository} was paused by hold.{was}, and the configuration says hold.{now}: set it back for as long as the restore is not          finished, or run `daykeep release {repository} --force`, which starts the repository as it is"
+        "{repository} was paused by hold.{was}, and the configuration says hold.{now}: set it back for as long as the restore is not finished, or run `daykeep release {repository} --force`, which starts the repository as it is"
     )]
     OtherAdapter {
         /// The repository.

@@ -15,7 +15,8 @@ pub struct Held {
     pub(super) repository: String,
     pub(super) adapter: Box<dyn Adapter>,
     pub(super) evidence: HoldEvidence,
-    pub(super) idle_since: Duration,
+    /// None: idleness was not proven yet.
+    pub(super) idle_since: Option<Duration>,
     pub(super) paused_since: Duration,
     pub(super) max: Option<Duration>,
     pub(super) context: Context,
@@ -82,7 +83,7 @@ impl Held {
     #[must_use]
     pub fn remaining(&self, clock: &dyn Clock) -> Duration {
         let Some(max) = self.max else { return Duration::MAX };
-        max.saturating_sub(clock.monotonic().saturating_sub(self.idle_since))
+        max.saturating_sub(clock.monotonic().saturating_sub(self.idle_since.unwrap_or(self.paused_since)))
     }
 
     /// Returns when `hold.max` has passed; for a restore, never.
@@ -170,14 +171,19 @@ impl Held {
         self.tell_released();
         let now = self.context.clock.monotonic();
         self.evidence.released_at = Some(self.context.clock.now());
-        self.evidence.held_seconds = now.saturating_sub(self.idle_since).as_secs_f64();
+        self.evidence.held_seconds = self.held_until(now);
         Ok(ReleasedHold { evidence: self.evidence.clone(), runs: !self.stays_stopped })
+    }
+
+    /// Seconds for which it stood still.
+    fn held_until(&self, now: Duration) -> f64 {
+        self.idle_since.map_or(0.0, |since| now.saturating_sub(since).as_secs_f64())
     }
 
     pub(super) fn tell_released(&self) {
         let now = self.context.clock.monotonic();
         self.context.observer.observe(&Event::Released {
-            held_seconds: now.saturating_sub(self.idle_since).as_secs_f64(),
+            held_seconds: self.held_until(now),
             paused_seconds: now.saturating_sub(self.paused_since).as_secs_f64(),
             runs: !self.stays_stopped,
         });

@@ -106,7 +106,7 @@ async fn begin(
         repository: request.repository.to_owned(),
         adapter,
         evidence,
-        idle_since: paused_since,
+        idle_since: None,
         paused_since,
         max: request.purpose.is_limited().then_some(request.hold.max),
         context: context.clone(),
@@ -290,7 +290,7 @@ impl Held {
 
     /// Step 6: the record says that the repository is idle, and the guard counts `hold.max` from now.
     async fn note_idle(&mut self) -> Result<(), Error> {
-        self.idle_since = self.context.clock.monotonic();
+        self.idle_since = Some(self.context.clock.monotonic());
         self.evidence.idle_at = self.context.clock.now();
         let Some(ours) = &mut self.ours else { return Ok(()) };
         if !ours.note_idle(self.evidence.idle_at).await? {

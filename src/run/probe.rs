@@ -10,6 +10,9 @@ use crate::event::Context;
 use crate::vault::{Vault, overlap};
 use crate::{crosscheck, database, fs, hold, postgres};
 
+/// The default of `[daemon] group`, which the package makes.
+const GROUP: &str = "daykeep";
+
 /// How a finding bears on the next run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +43,7 @@ pub struct Finding {
 /// Looks at every repository of a configuration.
 pub async fn probe(config: &Config, context: &Context) -> Vec<Finding> {
     let mut findings = vec![state_dir(config)];
+    findings.extend(group(config));
     for repository in config.repositories.values() {
         let mut of = Findings { repository: &repository.name, found: &mut findings };
         database_of(repository, &mut of, context).await;
@@ -115,6 +119,21 @@ fn state_dir(config: &Config) -> Finding {
     }
 }
 
+/// The daemon does without its group; one that is named and not there is a mistake.
+fn group(config: &Config) -> Option<Finding> {
+    let name = &config.daemon.group;
+    let is_there = nix::unistd::Group::from_name(name).is_ok_and(|found| found.is_some());
+    (name.as_str() != GROUP && !is_there).then(|| Finding {
+        repository: String::new(),
+        subject: "group".to_owned(),
+        verdict: Verdict::Warning,
+        text: format!(
+            "there is no group {name:?}: only root and the daemon's own user can start and cancel runs"
+        ),
+        hint: Some(format!("`groupadd --system {name}`, or name another one in [daemon] group")),
+    })
+}
+
 async fn database_of(repository: &Repository, of: &mut Findings<'_>, context: &Context) {
     let Some(database) = &repository.database else { return };
     match database::prepare(database, context).await {
@@ -137,7 +156,13 @@ async fn database_of(repository: &Repository, of: &mut Findings<'_>, context: &C
                 }
             }
         }
-        Err(error) => of.fail("database", &error, None),
+        Err(error) => {
+            of.fail("database", &error, None);
+            for name in repository.checks.keys() {
+                let text = "was not looked at, since the database cannot be asked";
+                of.tell(&format!("check {name}"), Verdict::Warning, text, None);
+            }
+        }
     }
 }
 

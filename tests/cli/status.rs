@@ -1,6 +1,8 @@
 //! How everything stands, without a daemon; and what a killed run left.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 
 use daykeep::event::Phase;
 use daykeep::journal::{End, JobKind, Journal, PendingRestore, RestorePhase};
@@ -120,6 +122,36 @@ fn release_has_nothing_to_do_or_says_what_it_did() {
     let broken = world.transcript(&["release", "--all"]);
     let named = world.transcript(&["release", "web", "--state-dir", "state"]);
     assert_told("release_nothing", &format!("{nothing}\n{json}\n{broken}\n{named}"));
+}
+
+/// Who may not read where the holds are recorded cannot tell that nothing is held.
+#[test]
+#[allow(clippy::print_stderr, reason = "a test that cannot be made says so")]
+fn a_release_that_may_not_look_is_an_error() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become somebody else");
+        return;
+    }
+    let world = World::with_web();
+    fs::set_permissions(world.path("daykeep.toml"), fs::Permissions::from_mode(0o600)).expect("ours alone");
+    fs::set_permissions(&world.directory, fs::Permissions::from_mode(0o755)).expect("open to all");
+    let output = world.command(&["release", "--all"]).uid(65534).gid(65534).output().expect("daykeep starts");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("Permission denied") && !told.contains("nothing is held"), "{told}");
+    assert!(told.contains("help: run as root"), "{told}");
+}
+
+#[test]
+fn a_group_that_is_not_there_is_told_by_the_check() {
+    let world = World::with_web();
+    let text = fs::read_to_string(world.path("daykeep.toml")).expect("the configuration");
+    let text = text.replace("[daemon]\n", "[daemon]\ngroup = \"no-such-group\"\n");
+    fs::write(world.path("daykeep.toml"), text).expect("the configuration");
+    let output = world.output(&["config", "check"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "it is no failure: {told}");
+    assert!(told.contains("warn  group: there is no group \"no-such-group\": only root and"), "{told}");
 }
 
 #[test]

@@ -264,7 +264,7 @@ pub fn assert_told(name: &str, told: &str) {
     settings.add_filter(r#""newest_day_age_seconds": \d+"#, r#""newest_day_age_seconds": "[AGE]""#);
     settings.add_filter(r#""now": "[^"]*""#, r#""now": "[NOW]""#);
     settings.add_filter(r"process \d+", "process [PID]");
-    settings.add_filter(r"(?m)\bin \d+[smhd]$", "in [SPAN]");
+    settings.add_filter(r"(?m)\bin \d+[smhd](, if a daemon|$)", "in [SPAN]$1");
     settings.add_filter(r"\b20[2-9]\d-\d\d-\d\d([T ])01:00:00\+0(1|2):00", "[NEXT]${1}01:00:00+0X:00");
     settings.bind(|| insta::assert_snapshot!(name, told));
 }
