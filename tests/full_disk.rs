@@ -626,7 +626,7 @@ fn calls_of_a_restore_that_fail_are_told_and_it_goes_on_or_back() {
                     again = kept.restore(&[&kept.day, "--yes"]);
                 }
                 assert!(
-                    again.status.success() || said(&again).contains("is restored already"),
+                    again.status.success() || said(&again).contains("waits to be confirmed or taken back"),
                     "{what}: {}",
                     kept.repository.told(&again)
                 );
