@@ -15,8 +15,8 @@ use crate::manifest::{FileRecord, TableRecord};
 
 /// A line longer than this is damage: extended attributes are at most 64 KiB a file on the file systems that are copied.
 const LONGEST_LINE: u64 = 64 * 1024 * 1024;
-/// zstd's level for the records: fast enough that writing them never holds up a copy.
-const LEVEL: i32 = 3;
+/// zstd's level for the records: digests and times, of which the levels above find no more than this one, and take longer.
+const LEVEL: i32 = 1;
 
 /// A list could not be read or written.
 #[derive(Debug, thiserror::Error)]
