@@ -27,6 +27,18 @@ const INFO_HEADER: usize = 4 + 8;
 /// `MAX_HANDLE_SZ`
 const LONGEST_HANDLE: usize = 128;
 
+/// `FAN_MARK_EVICTABLE` and `FAN_MARK_IGNORE` of `linux/fanotify.h`, which libc does not name.
+const MARK_EVICTABLE: u32 = 0x200;
+const MARK_IGNORE: u32 = 0x400;
+/// What is asked for.
+const WATCHED: MaskFlags = MaskFlags::FAN_CREATE
+    .union(MaskFlags::FAN_DELETE)
+    .union(MaskFlags::FAN_MOVE)
+    .union(MaskFlags::FAN_MODIFY)
+    .union(MaskFlags::FAN_ATTRIB)
+    .union(MaskFlags::FAN_CLOSE_WRITE)
+    .union(MaskFlags::FAN_ONDIR);
+
 /// A directory, as the file system knows it; stays the same when it is renamed and is never used again for another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Handle {
@@ -76,16 +88,19 @@ impl Group {
         let flags =
             InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK | queue | names;
         let fanotify = Fanotify::init(flags, EventFFlags::O_RDONLY).on("watch", path)?;
-        let what = MaskFlags::FAN_CREATE
-            | MaskFlags::FAN_DELETE
-            | MaskFlags::FAN_MOVE
-            | MaskFlags::FAN_MODIFY
-            | MaskFlags::FAN_ATTRIB
-            | MaskFlags::FAN_CLOSE_WRITE
-            | MaskFlags::FAN_ONDIR;
         let add = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
-        fanotify.mark(add, what, dir, None::<&Path>).on("watch", path)?;
+        fanotify.mark(add, WATCHED, dir, None::<&Path>).on("watch", path)?;
         Ok(Self { fanotify })
+    }
+
+    /// Tells nothing more of what happens to the names in `dir` and to itself: for a directory in which the caller alone works. The kernel
+    /// may forget it (`FAN_MARK_EVICTABLE`), then that is told again. False: this kernel cannot, or has marks enough (Linux 6.0,
+    /// `FAN_MARK_IGNORE` of `fanotify_mark(2)`).
+    #[must_use]
+    pub fn ignore(&self, dir: &Dir) -> bool {
+        let how = libc::FAN_MARK_ADD | libc::FAN_MARK_IGNORED_SURV_MODIFY | MARK_EVICTABLE | MARK_IGNORE;
+        let what = WATCHED | MaskFlags::FAN_EVENT_ON_CHILD;
+        self.fanotify.mark(MarkFlags::from_bits_retain(how), what, dir, None::<&Path>).is_ok()
     }
 
     /// Waits until there is something to read, or the other end of `stop` is closed: then false.
@@ -337,5 +352,42 @@ mod tests {
             })
             .unwrap();
         assert!((100..1_000).contains(&own), "{own}");
+    }
+
+    #[test]
+    fn what_happens_in_a_directory_that_is_ignored_is_not_told() {
+        let place = tempfile::tempdir().unwrap();
+        let [own, other] = ["own", "other"].map(|name| place.path().join(name));
+        for path in [&own, &other] {
+            std::fs::create_dir(path).unwrap();
+        }
+        let dir = Dir::open(place.path()).unwrap();
+        let Ok(group) = Group::watch(&dir) else { return };
+        // A kernel before 6.0 tells everything.
+        if !group.ignore(&dir.dir(b"own").unwrap()) {
+            return;
+        }
+        for directory in [&own, &other] {
+            let (first, second) = (directory.join("ahead-first"), directory.join("ahead-second"));
+            std::fs::write(&first, "content").unwrap();
+            std::fs::hard_link(&first, &second).unwrap();
+            std::fs::create_dir(directory.join("ahead-below")).unwrap();
+            std::fs::remove_file(&first).unwrap();
+        }
+        std::fs::write(own.join("ahead-below/within"), "a directory in it is not ignored with it").unwrap();
+        let mut told = Vec::new();
+        group
+            .drain(&mut |event| match event {
+                Event::Name(happened) => told.push((happened.dir, happened.name)),
+                Event::Lost => panic!("events were lost"),
+            })
+            .unwrap();
+        let dirs_of = |name: &[u8]| -> std::collections::HashSet<_> {
+            told.iter().filter(|(_, told)| told == name).map(|(dir, _)| dir.clone()).collect()
+        };
+        for name in [&b"ahead-first"[..], b"ahead-second", b"ahead-below"] {
+            assert_eq!(dirs_of(name).len(), 1, "told in one directory only: {}", name.escape_ascii());
+        }
+        assert_eq!(dirs_of(b"within").len(), 1);
     }
 }

@@ -1,8 +1,8 @@
 //! One tree being copied: where from, where to, and what its threads share.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, Weak};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::event::{Context, Event, Notices as _, Phase, Unit};
 use crate::fs::dir::{Dir, Stat, is_gone};
+use crate::fs::fanotify::Group;
 use crate::tree::filter::Rules;
 use crate::tree::links::Groups;
 use crate::tree::pool::Crew;
@@ -36,10 +37,14 @@ pub(crate) struct Site {
     pub groups: Groups,
     pub counts: Counts,
     pub context: Context,
+    /// Set-id bits are kept in the day.
+    pub is_root: bool,
     /// Stops the threads, when the run is cancelled or one of them has failed.
     pub stop: CancellationToken,
     /// Another file system was met below the root, and is part of the tree.
     pub spans: AtomicBool,
+    /// What listens to the file system, while the day is built.
+    pub listener: Mutex<Weak<Group>>,
     /// The repository is held: time is dearer than load.
     pub held: AtomicBool,
     rate: Option<u64>,
@@ -124,8 +129,10 @@ impl Site {
             groups: Groups::default(),
             counts: Counts::default(),
             context: context.clone(),
+            is_root: rustix::process::geteuid().is_root(),
             stop: context.cancel.child_token(),
             spans: AtomicBool::new(false),
+            listener: Mutex::default(),
             held: AtomicBool::new(false),
             rate: job.copy_rate.filter(|rate| *rate > 0),
             next_read: Mutex::default(),
@@ -148,6 +155,14 @@ impl Site {
             previous,
             is_new: false,
         })
+    }
+
+    /// A directory of the day: what happens in it is this very copy, and need not be told.
+    pub(crate) fn overhear(&self, target: &Dir) {
+        let listener = lock(&self.listener).upgrade();
+        if listener.is_some_and(|group| !group.ignore(target)) {
+            *lock(&self.listener) = Weak::new();
+        }
     }
 
     /// The threads that work at it.

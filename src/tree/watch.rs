@@ -52,7 +52,7 @@ pub(crate) struct Watch {
 }
 
 struct Shared {
-    group: Group,
+    group: Arc<Group>,
     root: Dir,
     /// Where the root was when the watch began.
     path: Vec<u8>,
@@ -75,7 +75,7 @@ impl Watch {
             return Ok(Err("its file system may be changed from other machines".to_owned()));
         }
         let group = match Group::watch(&site.source) {
-            Ok(group) => group,
+            Ok(group) => Arc::new(group),
             Err(error) => return Ok(Err(error.source.to_string())),
         };
         let (root, path) = (site.source.beneath(b"")?, site.source.kernel_path()?);
@@ -83,6 +83,9 @@ impl Watch {
             Ok(pipe) => pipe,
             Err(error) => return Ok(Err(error.to_string())),
         };
+        *lock(&site.listener) = Arc::downgrade(&group);
+        site.overhear(&site.target);
+        site.overhear(&site.staging);
         let shared = Arc::new(Shared { group, root, path, state: Mutex::default() });
         let reader = Arc::clone(&shared);
         // Reads while the tree is walked, so that the kernel need not keep it all.
