@@ -515,6 +515,30 @@ fn deep_and_long_paths_are_kept() {
     assert_eq!((second.linked_files, second.copied_files), (61, 0));
 }
 
+/// More directories than are opened ahead of the walk, in more levels, with files between them, and with what a killed run left in their place.
+#[test]
+fn wide_and_nested_directories_are_kept_in_the_order_of_the_walk() {
+    let mut bench = Bench::new();
+    let script = "for a in $(seq 40); do mkdir -p d$a; echo $a >e$a; for b in $(seq 20); do mkdir -p d$a/d$b/x/y/z; echo $b >d$a/e$b; \
+                  echo $a.$b >d$a/d$b/x/y/z/f; done; done; mkdir one; for n in $(seq 1500); do echo $n >one/$n; done";
+    sh(&bench.tree.path, script);
+    drop(bench.warm());
+    sh(&bench.tree_of(1), "rm -rf d7 d9 d11/d3; echo x >d7; ln -s d8 d9; mkdir d12/stray; echo x >d11/d3");
+    let first = bench.take();
+    assert_eq!(first.files, 40 + 40 * 20 * 2 + 1500);
+    let paths: Vec<_> = bench
+        .records(1)
+        .into_iter()
+        .map(|record| {
+            record.path.0.iter().map(|byte| if *byte == b'/' { 0 } else { *byte }).collect::<Vec<u8>>()
+        })
+        .collect();
+    assert!(paths.is_sorted(), "directories before what is in them, names by their bytes");
+    sh(&bench.tree.path, "rm -r d5; echo new >d9/d9/x/new");
+    let second = bench.take();
+    assert_eq!((second.copied_files, second.linked_files), (1, first.files - 40));
+}
+
 #[test]
 fn filters_keep_what_rsync_keeps() {
     let mut bench = Bench::new();

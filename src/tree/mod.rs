@@ -9,6 +9,7 @@
 //! tree without records and takes nothing in it on trust: a name is kept only if it is the previous day's inode and may be linked, or if
 //! its digest is that of the source; the rest is removed or replaced. `docs/trees.md` has the whole of it.
 
+mod ahead;
 mod apply;
 mod bring;
 mod compare;

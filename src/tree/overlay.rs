@@ -1,5 +1,6 @@
 //! The records of the day being built: a list on disk from the warm pass, and what changed since, in memory.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::path::Path;
@@ -41,6 +42,13 @@ pub(crate) fn key(path: &[u8]) -> Key {
 
 pub(crate) fn path(key: &[u8]) -> Vec<u8> {
     key.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect()
+}
+
+/// The order of two paths in the walk, which is that of their keys.
+fn in_order(a: &[u8], b: &[u8]) -> Ordering {
+    let differ = a.iter().zip(b).position(|(a, b)| a != b);
+    let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+    differ.map_or_else(|| a.len().cmp(&b.len()), |at| rank(a[at]).cmp(&rank(b[at])))
 }
 
 /// Whether `key` is `above` or below it.
@@ -183,19 +191,18 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Cursor<I> {
         path: &[u8],
         passed: &mut dyn FnMut(FileRecord),
     ) -> Result<Option<FileRecord>, RecordsError> {
-        let wanted = key(path);
         loop {
             let order = match self.records.peek() {
                 None => return Ok(None),
                 Some(Err(_)) => return self.records.next().transpose(),
                 Some(Ok(record)) => {
-                    record.tree.as_str().cmp(&self.tree).then_with(|| key(&record.path.0).cmp(&wanted))
+                    record.tree.as_str().cmp(&self.tree).then_with(|| in_order(&record.path.0, path))
                 }
             };
             match order {
-                std::cmp::Ordering::Greater => return Ok(None),
-                std::cmp::Ordering::Equal => return self.records.next().transpose(),
-                std::cmp::Ordering::Less => {
+                Ordering::Greater => return Ok(None),
+                Ordering::Equal => return self.records.next().transpose(),
+                Ordering::Less => {
                     if let Some(record) = self.records.next().transpose()?.filter(|it| it.tree == self.tree) {
                         passed(record);
                     }
@@ -218,7 +225,7 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Cursor<I> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Now, Overlay};
+    use super::{Now, Overlay, in_order, key};
     use crate::fs::dir::{Kind, Stat};
     use crate::manifest::{FileRecord, RecordWriter};
     use crate::tree::judge;
@@ -268,5 +275,13 @@ mod tests {
         assert_eq!(merged, expected.map(|(path, size)| (path.to_owned(), size)));
         overlay.replace(b"a", Now::Gone);
         assert_eq!(overlay.over(&list).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn paths_are_in_the_order_of_their_keys() {
+        let paths: [&[u8]; 9] = [b"", b"a", b"a/x", b"a/x/y", b"a.b", b"a\x01", b"a0", b"ab", b"b"];
+        for (a, b) in paths.iter().flat_map(|a| paths.iter().map(move |b| (a, b))) {
+            assert_eq!(in_order(a, b), key(a).cmp(&key(b)), "{a:?} {b:?}");
+        }
     }
 }

@@ -5,15 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio_util::sync::CancellationToken;
 
-use crate::tree::site::lock;
-
 /// How many batches may be under way: bounds the memory of results that wait for an earlier one.
-const WINDOW: u64 = 128;
+const WINDOW: u64 = 64;
 
 /// The threads of a pool.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +23,23 @@ pub(crate) struct Crew<'a> {
     pub stop: &'a CancellationToken,
 }
 
+impl Crew<'_> {
+    /// Said by each of its threads when it begins.
+    pub(crate) fn stand_back(&self) {
+        if self.idle {
+            // Only a kindness to the rest of the machine: a refusal changes nothing else.
+            let _ = rustix::process::setpriority_process(None, 19);
+        }
+    }
+}
+
 /// There are no threads any more: one of them failed, and its error is told elsewhere.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopped;
 
 /// Where batches are handed in and results come out.
 pub(crate) struct Pool<'a, T, R, E> {
-    tasks: SyncSender<(u64, T)>,
+    tasks: Sender<(u64, T)>,
     results: Receiver<(u64, Result<R, E>)>,
     ready: BTreeMap<u64, R>,
     given: u64,
@@ -101,18 +108,14 @@ pub(crate) fn run<T: Send, R: Send, E: From<Stopped> + Send>(
     sink: &mut dyn FnMut(R) -> Result<(), E>,
     body: impl FnOnce(&mut Pool<'_, T, R, E>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (tasks, queue) = sync_channel::<(u64, T)>(crew.threads * 2);
-    let (answers, results) = channel();
-    let queue = Mutex::new(queue);
+    let (tasks, queue) = bounded::<(u64, T)>(crew.threads * 2);
+    let (answers, results) = unbounded();
     std::thread::scope(|scope| {
         for _ in 0..crew.threads {
             let answers = answers.clone();
             let (queue, work) = (&queue, &work);
             scope.spawn(move || {
-                if crew.idle {
-                    // Only a kindness to the rest of the machine: a refusal changes nothing else.
-                    let _ = rustix::process::setpriority_process(None, 19);
-                }
+                crew.stand_back();
                 serve(queue, &answers, work);
             });
         }
@@ -129,13 +132,11 @@ pub(crate) fn run<T: Send, R: Send, E: From<Stopped> + Send>(
 type Answer<R, E> = Sender<(u64, Result<R, E>)>;
 
 fn serve<T, R, E: From<Stopped>>(
-    queue: &Mutex<Receiver<(u64, T)>>,
+    queue: &Receiver<(u64, T)>,
     answers: &Answer<R, E>,
     work: &(impl Fn(T) -> Result<R, E> + Sync),
 ) {
-    loop {
-        let task = lock(queue).recv();
-        let Ok((number, task)) = task else { return };
+    for (number, task) in queue {
         let answer = match catch_unwind(AssertUnwindSafe(|| work(task))) {
             Ok(answer) => answer,
             Err(panic) => {

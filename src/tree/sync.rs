@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use crate::event::{Notices as _, Phase};
 use crate::fs::attributes;
 use crate::fs::dir::{Dir, Kind, Names, Stat, split_last};
-use crate::manifest::{FileKind, FileRecord, RecordsError};
+use crate::manifest::{FileRecord, RecordsError};
+use crate::tree::ahead::{self, Ahead, Opened};
 use crate::tree::bring::{Outcome, Stage, bring};
 use crate::tree::filter::is_of_a_restore;
 use crate::tree::overlay::Cursor;
@@ -15,15 +16,23 @@ use crate::tree::site::{Place, Site, join, optional};
 use crate::tree::walk::{Visit, kind_of, walk};
 use crate::tree::{Error, judge};
 
-/// Names handed to a thread at once, and directories that they are in: each is open three times.
-const NAMES: usize = 64;
-const PLACES: usize = 8;
+/// What is handed to a thread at once: names, and directories that they are in, each of which is open three times. As much of one
+/// directory as can be, for two threads that make names in one directory wait for each other; but what has to be copied may be large.
+const NAMES: usize = 512;
+const COPIED: usize = 8;
+const PLACES: usize = 16;
+
+/// A directory of at most so many bytes is read where it is opened, ahead of the walk; longer lists of names are not in memory before they
+/// are needed.
+const SMALL_DIRECTORY: u64 = 256 * 1024;
 
 /// What follows in the walk, for one thread.
 #[derive(Default)]
 pub(crate) struct Batch {
     items: Vec<Item>,
     names: usize,
+    /// The names, those that have to be copied counted [`COPIED`] times.
+    weight: usize,
     places: usize,
 }
 
@@ -52,12 +61,21 @@ where
 {
     let work = |batch: Batch| work(site, batch, stage);
     let mut emit = |results: Results| results.into_iter().try_for_each(|(path, outcome)| sink(path, outcome));
-    pool::run(site.crew(), work, &mut emit, |pool| {
-        let previous = previous.map(|records| Cursor::new(records, &site.tree.name));
-        let mut bringer = Bringer { site, pool, previous, batch: Batch::default(), place: None };
-        walk(site, start, &mut bringer)?;
-        bringer.flush()
-    })
+    let body = |ahead| {
+        pool::run(site.crew(), work, &mut emit, |pool| {
+            let previous = previous.map(|records| Cursor::new(records, &site.tree.name));
+            let mut bringer = Bringer { site, pool, previous, ahead, batch: Batch::default(), place: None };
+            walk(site, start, &mut bringer)?;
+            bringer.flush()
+        })
+    };
+    match stage {
+        Stage::Running => {
+            ahead::run(site.crew(), |above, path| bring_directory(site, Some(above), path), body)
+        }
+        // What is left for the hold are single directories.
+        Stage::Held => body(Ahead::nobody()),
+    }
 }
 
 fn work(site: &Site, batch: Batch, stage: Stage) -> Result<Results, Error> {
@@ -85,6 +103,7 @@ struct Bringer<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     site: &'a Site,
     pool: &'a mut Pool<'p, Batch, Results, Error>,
     previous: Option<Cursor<I>>,
+    ahead: Ahead,
     batch: Batch,
     /// The directory of the last name in the batch.
     place: Option<Arc<Place>>,
@@ -114,9 +133,10 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Bringer<'_, '_, I> {
     }
 
     fn flush_if_full(&mut self) -> Result<(), Error> {
-        let Batch { items, names, places } = &self.batch;
+        let Batch { items, weight, places, .. } = &self.batch;
         // Directories without names count as names: what waits is bounded.
-        if *names >= NAMES || *places >= PLACES || items.len() >= 2 * NAMES { self.flush() } else { Ok(()) }
+        let is_full = *weight >= NAMES || *places >= PLACES || items.len() >= 2 * NAMES;
+        if is_full { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Error> {
@@ -127,10 +147,16 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Bringer<'_, '_, I> {
 }
 
 impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_, '_, I> {
+    fn ahead(&mut self, place: &Arc<Place>, names: &Names, next: usize, asked: &mut usize) {
+        self.ahead.ask(place, names, next, asked);
+    }
+
     fn directory(&mut self, above: Option<&Place>, path: &[u8]) -> Result<Option<(Place, Names)>, Error> {
-        let record = self.previous(path);
-        let was_directory = record.is_some_and(|record| record.kind == FileKind::Directory);
-        let Some((place, record, is_mount)) = bring_directory(self.site, above, path, was_directory)? else {
+        let opened = match self.ahead.fetch(path) {
+            Some(opened) => opened?,
+            None => bring_directory(self.site, above, path)?,
+        };
+        let Some(Opened { place, record, is_mount, names }) = opened else {
             if let Some(above) = above {
                 // As a file that does not settle: what has no record is not in the day.
                 above.target.remove_all(split_last(path).1)?;
@@ -139,7 +165,10 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_,
             return Ok(None);
         };
         self.done(path, Outcome::In(Box::new(record)))?;
-        let names = if is_mount { Names::default() } else { kept_names(self.site, &place.source, path)? };
+        let names = match names {
+            Some(names) => names,
+            None => kept_names(self.site, &place.source, path)?,
+        };
         if !place.is_new {
             remove_strays(&place.target, &names)?;
         }
@@ -153,28 +182,25 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_,
             self.batch.places += 1;
             self.place = Some(Arc::clone(place));
         }
-        self.batch.items.push(Item::Name(name.to_vec(), record));
         self.batch.names += 1;
+        self.batch.weight += if record.is_some() { 1 } else { COPIED };
+        self.batch.items.push(Item::Name(name.to_vec(), record));
         self.flush_if_full()
     }
 
     fn pause(&mut self) -> Result<(), Error> {
-        Ok(())
+        // What is as much as a thread of its own is worth is not mixed with the next directory.
+        if self.batch.weight >= NAMES / 4 { self.flush() } else { Ok(()) }
     }
 }
 
 /// Makes a directory in the day and opens it there, in the source and in the day before. Its attributes come at the very end, when
 /// nothing in it changes any more. None: it is no directory any more.
-pub(crate) fn bring_directory(
-    site: &Site,
-    above: Option<&Place>,
-    path: &[u8],
-    was_directory: bool,
-) -> Result<Option<(Place, FileRecord, bool)>, Error> {
+fn bring_directory(site: &Site, above: Option<&Place>, path: &[u8]) -> Result<Option<Opened>, Error> {
     let opened;
     let (above, name) = match above {
         Some(above) => (above, split_last(path).1),
-        None if path.is_empty() => return root(site).map(Some),
+        None if path.is_empty() => return recorded(site, site.place(b"")?).map(Some),
         None => {
             let (parent, name) = split_last(path);
             opened = match site.place(parent) {
@@ -195,23 +221,29 @@ pub(crate) fn bring_directory(
         above.target.set_mode(name, 0o700, Kind::Directory)?;
     }
     let previous = match &above.previous {
-        Some(dir) if was_directory => optional(dir.dir(name))?,
-        _ => None,
+        Some(dir) => optional(dir.dir(name))?,
+        None => None,
     };
-    let place = Place { path: path.to_vec(), source, target: above.target.dir(name)?, previous, is_new };
-    let (record, stat) = directory_record(site, &place.source, path)?;
-    let is_mount = is_mount(site, &stat);
+    let target = above.target.dir(name)?;
+    site.overhear(&target);
+    let place = Place { path: path.to_vec(), source, target, previous, is_new };
+    recorded(site, place).map(Some)
+}
+
+/// With its record, and with its names if they are few.
+fn recorded(site: &Site, place: Place) -> Result<Opened, Error> {
+    let (record, stat) = directory_record(site, &place.source, &place.path)?;
+    let is_mount = !place.path.is_empty() && is_mount(site, &stat);
     if is_mount {
         let shown = place.source.path().display();
         site.context.observer.info(format!("{shown} is a mount point: kept as an empty directory"));
     }
-    Ok(Some((place, record, is_mount)))
-}
-
-fn root(site: &Site) -> Result<(Place, FileRecord, bool), Error> {
-    let place = site.place(b"")?;
-    let (record, _) = directory_record(site, &place.source, b"")?;
-    Ok((place, record, false))
+    let names = match stat.size {
+        _ if is_mount => Some(Names::default()),
+        ..=SMALL_DIRECTORY => Some(kept_names(site, &place.source, &place.path)?),
+        _ => None,
+    };
+    Ok(Opened { place, record, is_mount, names })
 }
 
 /// The record of a directory of the source.

@@ -14,6 +14,9 @@ const OPEN_LEVELS: usize = 32;
 
 /// What the walk does at each name.
 pub(crate) trait Visit {
+    /// The directory at `next` among the names of `place` is about to be visited, and those behind it soon. `asked` is of this level, and 0 at
+    /// first.
+    fn ahead(&mut self, _place: &Arc<Place>, _names: &Names, _next: usize, _asked: &mut usize) {}
     /// A directory: what to walk below it, if anything. `above` is None for where the walk begins.
     fn directory(&mut self, above: Option<&Place>, path: &[u8]) -> Result<Option<(Place, Names)>, Error>;
     /// Anything else.
@@ -27,6 +30,8 @@ struct Level {
     place: Option<Arc<Place>>,
     names: Names,
     next: usize,
+    /// How far the visitor has looked ahead.
+    asked: usize,
 }
 
 /// Walks the directory `start` and all below it.
@@ -55,6 +60,7 @@ pub(crate) fn walk(site: &Site, start: &[u8], visitor: &mut impl Visit) -> Resul
         here.next += 1;
         if kind_of(&place.source, name, kind)? == Some(Kind::Directory) {
             visitor.pause()?;
+            visitor.ahead(&place, &here.names, here.next - 1, &mut here.asked);
             if let Some(below) = visitor.directory(Some(&place), &join(&here.path, name))? {
                 levels.push(level(below));
                 if let Some(far) = levels.len().checked_sub(OPEN_LEVELS) {
@@ -69,7 +75,7 @@ pub(crate) fn walk(site: &Site, start: &[u8], visitor: &mut impl Visit) -> Resul
 }
 
 fn level((place, names): (Place, Names)) -> Level {
-    Level { path: place.path.clone(), place: Some(Arc::new(place)), names, next: 0 }
+    Level { path: place.path.clone(), place: Some(Arc::new(place)), names, next: 0, asked: 0 }
 }
 
 /// What a name is, by the directory's word if it gives one. None: it has gone.
