@@ -85,7 +85,7 @@ fn backups_go_on_before_it_is_confirmed_and_leave_the_old_state_out() {
     for tree in ["repository", "configuration"] {
         assert_eq!(manifest["trees"][tree]["entries"], before["trees"][tree]["entries"], "{tree}");
     }
-    kept.refused(&[&day, "--yes"], 1, "is not confirmed");
+    kept.refused(&[&day, "--yes"], 13, "is not confirmed");
     kept.must(&["--confirm"]);
     kept.assert_nothing_left();
 }
@@ -144,7 +144,7 @@ fn a_plan_changes_nothing_and_tells_everything() {
     for words in [
         format!("fossology: the day {}", kept.day),
         "NOT PROVEN".to_owned(),
-        "hold       fossology is paused".to_owned(),
+        "hold       fossology runs now: it is paused, and started afterwards".to_owned(),
         "database   shop: created".to_owned(),
         "database   fossology: replaced".to_owned(),
         "roles      changed to what they were: readers".to_owned(),
