@@ -1,7 +1,8 @@
 //! Directories that the walk will come to, opened by other threads before it is there.
 //!
 //! Of a tree with few names in each directory nearly all the work is in the directories, and the walk meets them one by one. What is
-//! made in the day ahead of the walk is an empty directory; should the walk never come there, it is a leftover like those of a killed run.
+//! made in the day ahead of the walk is an empty directory; should the walk never come there, it is removed, and what a killed run leaves of
+//! them the next one meets as its other leftovers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +13,12 @@ use crate::fs::dir::{Kind, Names};
 use crate::manifest::FileRecord;
 use crate::tree::Error;
 use crate::tree::pool::{Crew, Stopped};
-use crate::tree::site::{Place, join};
+use crate::tree::site::{Place, descriptors, join};
 
 /// Directories handed out at once, and as many again wait for the walk in each level.
 const TOGETHER: usize = 16;
 /// Directories that wait in all levels: each is open three times, and its names are in memory.
-const MOST: usize = 96;
+const MOST: u64 = 96;
 
 /// A directory that was opened.
 pub(crate) struct Opened {
@@ -41,12 +42,14 @@ pub(crate) struct Ahead {
     /// None: nothing is done ahead.
     tasks: Option<Sender<Task>>,
     waiting: HashMap<Vec<u8>, Receiver<Answer>>,
+    /// How many may wait.
+    most: usize,
 }
 
 impl Ahead {
     /// Nobody works ahead.
     pub(crate) fn nobody() -> Self {
-        Self { tasks: None, waiting: HashMap::new() }
+        Self { tasks: None, waiting: HashMap::new(), most: 0 }
     }
 
     /// Asks for the next directories among the names of `above`, from the one at `next` on, which the walk is about to go into. `asked`
@@ -61,7 +64,7 @@ impl Ahead {
         let mut at = from;
         while let Some((name, kind)) = names.get(at)
             && found.len() < TOGETHER
-            && self.waiting.len() + found.len() < MOST
+            && self.waiting.len() + found.len() < self.most
         {
             if kind == Some(Kind::Directory) {
                 found.push(name.to_vec());
@@ -93,6 +96,16 @@ impl Ahead {
         let answered = self.waiting.remove(path)?;
         Some(answered.recv().unwrap_or_else(|_| Err(Stopped.into())))
     }
+
+    /// What was asked for and never fetched, since the walk did not come there: it has no record, so it is not to be in the day.
+    pub(crate) fn left(&mut self) -> Vec<Vec<u8>> {
+        let wait = |(path, answered): (Vec<u8>, Receiver<Answer>)| {
+            // Once that is answered nothing more is made there.
+            let _ = answered.recv();
+            path
+        };
+        std::mem::take(&mut self.waiting).into_iter().map(wait).collect()
+    }
 }
 
 /// Runs `body` with threads that `open` directories ahead of it.
@@ -110,7 +123,8 @@ pub(crate) fn run<T>(
                 serve(queue, &crew, open);
             });
         }
-        body(Ahead { tasks: Some(tasks), waiting: HashMap::new() })
+        let most = usize::try_from(MOST.min(descriptors() / 12)).unwrap_or_default();
+        body(Ahead { tasks: Some(tasks), waiting: HashMap::new(), most })
     })
 }
 

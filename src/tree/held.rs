@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::fs::dir::Stat;
+use crate::tree::site::descriptors;
 
 /// More than this many would take memory that grows with the tree.
 const MOST: u64 = 32 * 1024;
@@ -26,8 +27,7 @@ pub(crate) struct Slot(());
 impl Slot {
     /// None: half of the descriptors that the process may have are taken; the other half is for all else.
     pub(crate) fn take() -> Option<Self> {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let most = limit.map_or(MOST, |limit| MOST.min(limit / 2));
+        let most = MOST.min(descriptors() / 2);
         let taken = HELD.fetch_add(1, Ordering::Relaxed);
         // Made before the look, so that too many are given back.
         let slot = Self(());

@@ -261,6 +261,11 @@ fn last_name(job: &Job) -> &[u8] {
     job.target.file_name().unwrap_or_default().as_bytes()
 }
 
+/// How many files this process may have open.
+pub(crate) fn descriptors() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Beside the tree: `.<tree>.work`.
 fn work_dir(job: &Job) -> PathBuf {
     let name = job.target.file_name().unwrap_or_default().to_string_lossy();

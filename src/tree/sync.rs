@@ -12,7 +12,7 @@ use crate::tree::bring::{Outcome, Stage, bring};
 use crate::tree::filter::is_of_a_restore;
 use crate::tree::overlay::Cursor;
 use crate::tree::pool::{self, Pool};
-use crate::tree::site::{Place, Site, join, optional};
+use crate::tree::site::{Place, Site, descriptors, join, optional};
 use crate::tree::walk::{Visit, kind_of, walk};
 use crate::tree::{Error, judge};
 
@@ -64,8 +64,10 @@ where
     let body = |ahead| {
         pool::run(site.crew(), work, &mut emit, |pool| {
             let previous = previous.map(|records| Cursor::new(records, &site.tree.name));
-            let mut bringer = Bringer { site, pool, previous, ahead, batch: Batch::default(), place: None };
+            let (batch, places) = (Batch::default(), places(site.jobs));
+            let mut bringer = Bringer { site, pool, previous, ahead, batch, places, place: None };
             walk(site, start, &mut bringer)?;
+            bringer.ahead.left().iter().try_for_each(|path| remove(site, path))?;
             bringer.flush()
         })
     };
@@ -75,6 +77,21 @@ where
         }
         // What is left for the hold are single directories.
         Stage::Held => body(Ahead::nobody()),
+    }
+}
+
+/// Directories in one batch: those of all that are queued, in work and being gathered are open with a quarter of the descriptors at most.
+fn places(threads: usize) -> usize {
+    let batches = 3 * threads as u64 + 1;
+    usize::try_from(descriptors() / 4 / 3 / batches).unwrap_or(PLACES).clamp(1, PLACES)
+}
+
+/// Removes from the day what has no record.
+fn remove(site: &Site, path: &[u8]) -> Result<(), Error> {
+    match site.target.parent_beneath(path) {
+        Ok((above, name)) => Ok(above.remove_all(&name)?),
+        Err(error) if crate::fs::dir::is_gone(&error) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -105,6 +122,8 @@ struct Bringer<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     previous: Option<Cursor<I>>,
     ahead: Ahead,
     batch: Batch,
+    /// Directories in a batch.
+    places: usize,
     /// The directory of the last name in the batch.
     place: Option<Arc<Place>>,
 }
@@ -135,7 +154,7 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Bringer<'_, '_, I> {
     fn flush_if_full(&mut self) -> Result<(), Error> {
         let Batch { items, weight, places, .. } = &self.batch;
         // Directories without names count as names: what waits is bounded.
-        let is_full = *weight >= NAMES || *places >= PLACES || items.len() >= 2 * NAMES;
+        let is_full = *weight >= NAMES || *places >= self.places || items.len() >= 2 * NAMES;
         if is_full { self.flush() } else { Ok(()) }
     }
 

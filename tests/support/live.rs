@@ -21,6 +21,8 @@ use crate::support::context::{self, Witness};
 pub struct Live {
     pub dir: tempfile::TempDir,
     pub tree: Tree,
+    /// Threads.
+    pub jobs: usize,
     pub heard: Arc<Recording>,
     pub context: Context,
 }
@@ -39,7 +41,7 @@ impl Live {
         let (filters, content_named, one_file_system) = (Vec::new(), false, true);
         let tree = Tree { name: "files".into(), path, filters, content_named, one_file_system };
         let (context, heard) = context::recorded();
-        Self { dir, tree, heard, context }
+        Self { dir, tree, jobs: 2, heard, context }
     }
 
     /// A path beside the tree.
@@ -68,7 +70,7 @@ impl Live {
             target: self.day(name).tree_dir,
             new_base: previous.is_none(),
             previous,
-            jobs: 2,
+            jobs: self.jobs,
             copy_rate: None,
             idle: false,
         }
