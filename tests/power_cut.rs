@@ -185,7 +185,10 @@ impl Ends {
         if world.random.is_even() {
             self.taken_back(world);
         }
-        world.restore(&[&self.day, "--yes"], "");
+        // One that was done, and was not taken back, has nothing left to do.
+        let is_done = world.phase().as_deref() == Some("done");
+        world
+            .restore(&[&self.day, "--yes"], if is_done { "waits to be confirmed or taken back" } else { "" });
         world.now().assert_is(&self.then, "the same command again");
     }
 
