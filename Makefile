@@ -27,9 +27,9 @@ tools:
 test: tools
 	@tests/servers.sh
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	  $(CARGO) nextest run --locked --all-targets; \
+	  $(CARGO) nextest run --locked --all-targets --no-fail-fast; \
 	else \
-	  $(CARGO) test --locked --all-targets; \
+	  $(CARGO) test --locked --all-targets --no-fail-fast; \
 	fi
 
 # One test at a time, so that what it says is read in its order.
