@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Error;
-use super::freeze::lost;
+use super::frozen::lost;
 use super::progress::Progress;
 use super::segments::{CAP, Pages, TOO_LONG};
 use super::shelf::Shelf;

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::catalog::{self, Shape, Table};
 use super::copy::{self, Bench, ENCODING_KIB, Finder, Task};
-use super::freeze::{Frozen, FrozenDatabase, back_to_savepoint};
+use super::frozen::{Frozen, FrozenDatabase, back_to_savepoint};
 use super::prepare::Report;
 use super::progress::Progress;
 use super::rest::{self, Rest};

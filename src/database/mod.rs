@@ -41,6 +41,7 @@ mod directory;
 mod dump;
 mod export;
 mod freeze;
+mod frozen;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod globals;
@@ -65,7 +66,7 @@ pub use decode::{DecodeError, write_rows};
 pub use directory::directory_name;
 pub use dump::Dumped;
 pub use export::{ExportError, export};
-pub use freeze::Frozen;
+pub use frozen::Frozen;
 pub use live::Live;
 pub use load::recipe;
 pub use prepare::{DatabaseInfo, Prepared, Report, prepare};
