@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::database::restore::{self as rows, Beside, Made, Survey, Swap, Wish};
 use crate::event::{Context, Phase};
 use crate::restore::abroad::{self, Abroad};
+use crate::restore::damage;
 use crate::restore::look::{self, Found};
 use crate::restore::steps::{Job, blocking, uncancelled};
 use crate::restore::{Consent, Error, Outcome, Request, Restored, Target, outcome, tables, trees};
@@ -37,7 +38,7 @@ pub(super) async fn restore(
     let begun = context.clock.monotonic();
 
     job.may_stop_before(Phase::Verify)?;
-    look::into(&day, &found.chosen, request, context).await?;
+    damage::none_in_bytes(&day, &found.chosen, request, context).await?;
 
     if let Some(survey) = &found.survey {
         job.may_stop_before(Phase::Load)?;

@@ -33,6 +33,7 @@ mod abroad;
 mod beside;
 mod check;
 mod choice;
+mod damage;
 mod elsewhere;
 mod error;
 mod expected;
@@ -145,7 +146,7 @@ async fn in_place(
     let begun = context.clock.monotonic();
     if !durable.is_switching() {
         job.may_stop_before(Phase::Verify)?;
-        look::into(&day, &found.chosen, request, context).await?;
+        damage::none_in_bytes(&day, &found.chosen, request, context).await?;
     }
 
     job.may_stop_before(Phase::Hold)?;
