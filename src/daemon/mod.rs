@@ -16,6 +16,7 @@ pub mod plan;
 mod reload;
 mod routine;
 mod scheduler;
+mod seen;
 mod shelf;
 mod signals;
 mod stamp;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::api::told;
-use crate::daemon::state::{SeenHold, State};
+use crate::daemon::seen::SeenHold;
+use crate::daemon::state::State;
 use crate::{hold, journal};
 
 /// So old a look may be that is not repeated.
