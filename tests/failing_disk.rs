@@ -54,6 +54,13 @@ fn on_a_failing_disk(kind: &str, megabytes: u64, make: &[&str]) {
         }
     };
     let repository = Repository::of(fossology, "");
+    repository.fossology.queue("ununpack", 1);
+    repository.until("nothing is queued", || {
+        let left = "SELECT count(*) FROM jobqueue WHERE jq_endtime IS NULL";
+        let fossology = &repository.fossology;
+        fossology.server.psql("fossology", left) == "0" && fossology.agents().is_empty()
+    });
+    repository.fossology.server.psql("fossology", "CREATE TABLE changing AS SELECT 0 AS n");
     repository.run();
     for arguments in [&Repository::run_arguments()[..], &["prune", NAME]] {
         every_write_fails(&repository, &mut vault, arguments);
@@ -111,12 +118,10 @@ fn prepared(repository: &Repository, is_prune: bool) -> Vec<String> {
         repository.run();
         repository.reconfigure("last = 3", "last = 1");
     } else {
-        repository.fossology.queue("ununpack", 1);
-        repository.until("nothing is queued", || {
-            let left = "SELECT count(*) FROM jobqueue WHERE jq_endtime IS NULL";
-            let fossology = &repository.fossology;
-            fossology.server.psql("fossology", left) == "0" && fossology.agents().is_empty()
-        });
+        // As much each time: how often a run writes must not grow with the number of runs.
+        let fossology = &repository.fossology;
+        let now = fossology.server.psql("fossology", "UPDATE changing SET n = n + 1 RETURNING n");
+        fs::write(fossology.sysconf().join("changing"), now).unwrap();
     }
     flush(&repository.path("vault"));
     repository.list()
@@ -182,7 +187,7 @@ impl Vault {
         disk.end();
         self.serve(image).unwrap();
         if self.kind == "ext4" {
-            let checked = Command::new("e2fsck").args(["-f", "-p"]).arg(self.disk().file()).output().unwrap();
+            let checked = Command::new("e2fsck").args(["-f", "-y"]).arg(self.disk().file()).output().unwrap();
             // 1: repaired.
             assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
         }
