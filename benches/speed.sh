@@ -6,7 +6,7 @@
 source "$(dirname "$0")/lib.sh"
 
 rounds=${ROUNDS:-5} files=${FILES:-200000} scale=${SCALE:-60}
-parts=${PARTS:-trees database hold}
+parts=${PARTS:-trees database hold} layouts=${LAYOUTS:-256 65536}
 
 record() { echo "$2" >>"$work/times-$1"; }
 last() { tail -n 1 "$work/times-$1"; }
@@ -27,6 +27,12 @@ judge() {
     awk -v what="$1" -v a="$ours" -v b="$theirs" -v goal="$4" -v names="$2 $3" 'BEGIN {
         split(names, n); r = a / b
         printf "%s: %s / %s: ratio %.3f, to reach %s: %s\n", what, a, b, r, goal, (r <= goal) ? "reached" : "NOT REACHED" }' |
+        tee -a "$work/verdicts"
+}
+
+# tell WHAT OURS THEIRS: a ratio that nothing asks for, but that explains another one.
+tell() {
+    awk -v what="$1" -v a="$(median_of "$2")" -v b="$(median_of "$3")" 'BEGIN { printf "  %s: %s / %s: ratio %.3f\n", what, a, b, a / b }' |
         tee -a "$work/verdicts"
 }
 
@@ -62,13 +68,15 @@ trees() { # trees LAYOUT
     repository "$repo" "$tree"
     find "$tree" -type f -exec cat {} + >/dev/null
     for round in $(seq 0 "$rounds"); do
-        mkdir -p "$work/gone" && for old in "$work/vault/$repo" "$work/rsync" "$work/restic"; do [ ! -e "$old" ] || mv "$old" "$work/gone/$round-$(basename "$old")"; done
+        mkdir -p "$work/gone" && for old in "$work/vault/$repo" "$work/rsync" "$work/restic" "$work/floor"; do [ ! -e "$old" ] || mv "$old" "$work/gone/$round-$(basename "$old")"; done
         # Not removed before the last round: ext4 makes files slowly where many were removed within the last minutes.
         mkdir "$work/rsync" && sync
         clock "first-daykeep-$1" run_daykeep "$repo"
         sync
         clock "first-rsync-$1" rsync -a "$tree/" "$work/rsync/1/"
-        sync
+        clock "flush-rsync-$1" sync -f "$work"
+        record "first-flushed-$1" "$(awk -v a="$(last "first-rsync-$1")" -v b="$(last "flush-rsync-$1")" 'BEGIN { print a + b }')"
+        clock "first-floor-$1" "$examples/tree_floor" copy "$tree" "$work/floor"
         if command -v restic >/dev/null; then
             RESTIC_PASSWORD=x restic -q init -r "$work/restic" >/dev/null
             RESTIC_PASSWORD=x clock "first-restic-$1" restic -q backup --no-cache -r "$work/restic" "$tree"
@@ -78,7 +86,9 @@ trees() { # trees LAYOUT
         sync
         clock "next-rsync-$1" rsync -a --link-dest="$work/rsync/1/" "$tree/" "$work/rsync/2/"
         sync
-        clock "next-floor-$1" "$examples/stat_and_link" "$work/rsync/2" "$work/rsync/3"
+        clock "next-floor-$1" "$examples/tree_floor" link "$work/rsync/2" "$work/rsync/3"
+        sync
+        clock "next-careful-$1" "$examples/tree_floor" look-and-link "$work/rsync/2" "$work/rsync/5"
         sync
         # One day has to go: the newest two are the same, and the first is the one that is removed.
         cp -al "$(newest "$repo")/trees/files" "$work/rsync/4"
@@ -88,18 +98,22 @@ trees() { # trees LAYOUT
         sed -i 's/^last = .*/last = 100/' "$work/$repo.toml"
         sync
         clock "remove-rm-$1" rm -rf "$work/rsync/4"
-        echo "round $round, $1 directories: first day: daykeep $(last first-daykeep-$1), rsync $(last first-rsync-$1)," \
+        echo "round $round, $1 directories: first day: daykeep $(last first-daykeep-$1), rsync $(last first-rsync-$1)" \
+            "(and its flush $(last flush-rsync-$1)), floor $(last first-floor-$1)," \
             "restic $(last "first-restic-$1" 2>/dev/null || echo -); unchanged day: daykeep $(last next-daykeep-$1)," \
-            "rsync $(last next-rsync-$1), floor $(last next-floor-$1); removal: daykeep $(last remove-daykeep-$1)," \
+            "rsync $(last next-rsync-$1), floor $(last next-floor-$1), with a look at what is linked $(last next-careful-$1); removal: daykeep $(last remove-daykeep-$1)," \
             "rm $(last remove-rm-$1)"
     done
     judge "unchanged day, $1 directories, against rsync -a --link-dest" "next-daykeep-$1" "next-rsync-$1" "$goal"
     judge "unchanged day, $1 directories, against stat and link" "next-daykeep-$1" "next-floor-$1" 1.5
+    tell "the same against stat, a look at what is linked, and link" "next-daykeep-$1" "next-careful-$1"
     judge "first day, $1 directories, against rsync -a" "first-daykeep-$1" "first-rsync-$1" 0.8
+    tell "the same against rsync -a and its flush, which a day has in it" "first-daykeep-$1" "first-flushed-$1"
+    tell "the same against two threads that copy and flush" "first-daykeep-$1" "first-floor-$1"
     [ ! -e "$work/times-first-restic-$1" ] ||
         judge "first day, $1 directories, against restic backup" "first-daykeep-$1" "first-restic-$1" 0.5
     judge "removing a day, $1 directories, against rm -rf" "remove-daykeep-$1" "remove-rm-$1" 0.7
-    rm -rf "$tree" "$work/vault/$repo" "$work/rsync" "$work/restic" "$work/gone"
+    rm -rf "$tree" "$work/vault/$repo" "$work/rsync" "$work/restic" "$work/gone" "$work/floor"
 }
 
 dump_gzip() { pg_dumpall | gzip >"$work/all.sql.gz"; }
@@ -173,7 +187,7 @@ hold() {
 
 start_server
 for part in $parts; do
-    if [ "$part" = trees ]; then trees 256 && trees 65536; else "$part"; fi
+    if [ "$part" = trees ]; then for layout in $layouts; do trees "$layout"; done; else "$part"; fi
 done
 echo
 cat "$work/verdicts"
