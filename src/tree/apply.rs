@@ -12,6 +12,7 @@ use crate::tree::bring::{Outcome, Stage, bring};
 use crate::tree::compare::{Dirt, Dirty, mark};
 use crate::tree::overlay::{Key, Now, Overlay, is_within, key, path as path_of_key};
 use crate::tree::pool;
+use crate::tree::queue::Task;
 use crate::tree::site::{Place, Site};
 use crate::tree::sync::{self, Results, directory_record};
 
@@ -89,6 +90,16 @@ struct Round<'a> {
 struct Batch {
     place: Arc<Place>,
     names: Vec<Vec<u8>>,
+}
+
+impl Task for Batch {
+    fn homes(&self) -> Option<[usize; 2]> {
+        Some([Arc::as_ptr(&self.place).addr(); 2])
+    }
+
+    fn places(&self) -> usize {
+        1
+    }
 }
 
 impl Round<'_> {

@@ -8,6 +8,7 @@ use crate::fs::dir::{Names, is_gone, split_last};
 use crate::manifest::{FileKind, FileRecord, RecordsError};
 use crate::tree::overlay::{Cursor, Key, is_within, key};
 use crate::tree::pool::{self, Pool};
+use crate::tree::queue::Task;
 use crate::tree::site::{Place, Site, optional};
 use crate::tree::sync::{is_mount, kept_names};
 use crate::tree::walk::{Visit, walk};
@@ -36,6 +37,12 @@ pub(crate) fn mark(dirty: &mut Dirty, path: &[u8], dirt: Dirt) {
 struct Batch {
     place: Arc<Place>,
     names: Vec<(Vec<u8>, FileRecord)>,
+}
+
+impl Task for Batch {
+    fn places(&self) -> usize {
+        1
+    }
 }
 
 /// Looks at every name of the tree.

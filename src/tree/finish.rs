@@ -12,6 +12,7 @@ use crate::tree::fence::Fenced;
 use crate::tree::held::Held;
 use crate::tree::linking::turn_or_link;
 use crate::tree::overlay::{Now, Overlay, is_within, key};
+use crate::tree::queue::Task;
 use crate::tree::reading::{Reading, note};
 use crate::tree::site::{Place, Site};
 use crate::tree::warm::{Listed, directories, records as list_of};
@@ -21,6 +22,10 @@ use crate::tree::{Error, judge, pool};
 const TRIES: usize = 5;
 /// Directories for a thread at once.
 const BATCH: usize = 64;
+
+impl Task for Vec<FileRecord> {}
+
+impl Task for (Vec<u8>, Box<Held>) {}
 
 pub(crate) fn finish(fenced: Fenced, writer: &mut RecordWriter) -> Result<TreeRecord, Error> {
     let Fenced { site, mut overlay, listed, how, took, watch } = fenced;

@@ -23,6 +23,7 @@ mod links;
 mod lookup;
 mod overlay;
 mod pool;
+mod queue;
 mod reading;
 pub mod restore;
 mod site;

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio_util::sync::CancellationToken;
+
+use crate::tree::queue::{Queue, Task, Worker};
 
 /// How many batches may be under way: bounds the memory of results that wait for an earlier one.
 const WINDOW: u64 = 64;
@@ -17,6 +19,8 @@ const WINDOW: u64 = 64;
 pub(crate) struct Crew<'a> {
     /// How many.
     pub threads: usize,
+    /// Directories that what waits for them may hold open.
+    pub open: usize,
     /// They stand back behind all else on the machine.
     pub idle: bool,
     /// Cancelled when one of them fails: the others need not finish what nobody will use.
@@ -38,8 +42,8 @@ impl Crew<'_> {
 pub(crate) struct Stopped;
 
 /// Where batches are handed in and results come out.
-pub(crate) struct Pool<'a, T, R, E> {
-    tasks: Sender<(u64, T)>,
+pub(crate) struct Pool<'a, T: Task, R, E> {
+    queue: &'a Queue<T>,
     results: Receiver<(u64, Result<R, E>)>,
     ready: BTreeMap<u64, R>,
     given: u64,
@@ -47,7 +51,7 @@ pub(crate) struct Pool<'a, T, R, E> {
     sink: &'a mut dyn FnMut(R) -> Result<(), E>,
 }
 
-impl<T, R, E: From<Stopped>> Pool<'_, T, R, E> {
+impl<T: Task, R, E: From<Stopped>> Pool<'_, T, R, E> {
     /// Hands a batch in; results that are next in order go to the sink.
     pub(crate) fn give(&mut self, task: T) -> Result<(), E> {
         while self.given - self.taken >= WINDOW {
@@ -56,7 +60,7 @@ impl<T, R, E: From<Stopped>> Pool<'_, T, R, E> {
         let number = self.given;
         self.given += 1;
         // Refused only when every thread is gone, which happens after an error that is among the results.
-        if self.tasks.send((number, task)).is_err() {
+        if self.queue.put(number, task).is_err() {
             while self.taken < number {
                 self.take_one()?;
             }
@@ -93,7 +97,8 @@ impl<T, R, E: From<Stopped>> Pool<'_, T, R, E> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), E> {
+    fn finish(&mut self) -> Result<(), E> {
+        self.queue.close();
         while self.taken < self.given {
             self.take_one()?;
         }
@@ -101,14 +106,21 @@ impl<T, R, E: From<Stopped>> Pool<'_, T, R, E> {
     }
 }
 
+impl<T: Task, R, E> Drop for Pool<'_, T, R, E> {
+    /// However the giver ended, the threads end too.
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
 /// Runs `body` with a pool of threads, each of which does `work`; every result has gone to `sink` when it returns.
-pub(crate) fn run<T: Send, R: Send, E: From<Stopped> + Send>(
+pub(crate) fn run<T: Task, R: Send, E: From<Stopped> + Send>(
     crew: Crew<'_>,
     work: impl Fn(T) -> Result<R, E> + Sync,
     sink: &mut dyn FnMut(R) -> Result<(), E>,
     body: impl FnOnce(&mut Pool<'_, T, R, E>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (tasks, queue) = bounded::<(u64, T)>(crew.threads * 2);
+    let queue = Queue::new(crew.threads, crew.open);
     let (answers, results) = unbounded();
     std::thread::scope(|scope| {
         for _ in 0..crew.threads {
@@ -116,11 +128,11 @@ pub(crate) fn run<T: Send, R: Send, E: From<Stopped> + Send>(
             let (queue, work) = (&queue, &work);
             scope.spawn(move || {
                 crew.stand_back();
-                serve(queue, &answers, work);
+                serve(queue.worker(), &answers, work);
             });
         }
         drop(answers);
-        let mut pool = Pool { tasks, results, ready: BTreeMap::new(), given: 0, taken: 0, sink };
+        let mut pool = Pool { queue: &queue, results, ready: BTreeMap::new(), given: 0, taken: 0, sink };
         let done = body(&mut pool).and_then(|()| pool.finish());
         if done.is_err() {
             crew.stop.cancel();
@@ -131,8 +143,8 @@ pub(crate) fn run<T: Send, R: Send, E: From<Stopped> + Send>(
 
 type Answer<R, E> = Sender<(u64, Result<R, E>)>;
 
-fn serve<T, R, E: From<Stopped>>(
-    queue: &Receiver<(u64, T)>,
+fn serve<T: Task, R, E: From<Stopped>>(
+    queue: Worker<'_, T>,
     answers: &Answer<R, E>,
     work: &(impl Fn(T) -> Result<R, E> + Sync),
 ) {
@@ -157,11 +169,14 @@ mod tests {
 
     use super::{Crew, run};
     use crate::tree::Error;
+    use crate::tree::queue::Task;
+
+    impl Task for u32 {}
 
     #[test]
     fn a_thread_that_panics_leaves_nobody_waiting() {
         let stop = CancellationToken::new();
-        let crew = Crew { threads: 2, idle: true, stop: &stop };
+        let crew = Crew { threads: 2, open: 1, idle: true, stop: &stop };
         let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             run(
                 crew,

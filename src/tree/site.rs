@@ -168,7 +168,7 @@ impl Site {
     /// The threads that work at it.
     pub(crate) fn crew(&self) -> Crew<'_> {
         let idle = self.idle && !self.held.load(Ordering::Relaxed);
-        Crew { threads: self.jobs, idle, stop: &self.stop }
+        Crew { threads: self.jobs, open: open_at_once() / 2, idle, stop: &self.stop }
     }
 
     /// A name in the staging directory that nothing has.
@@ -264,6 +264,11 @@ fn last_name(job: &Job) -> &[u8] {
 /// How many files this process may have open.
 pub(crate) fn descriptors() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Directories that the threads of a walk may hold open together, each in three places: a quarter of what can be open.
+pub(crate) fn open_at_once() -> usize {
+    usize::try_from(descriptors() / 4 / 3).unwrap_or(usize::MAX)
 }
 
 /// Beside the tree: `.<tree>.work`.

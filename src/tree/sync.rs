@@ -12,7 +12,8 @@ use crate::tree::bring::{Outcome, Stage, bring};
 use crate::tree::filter::is_of_a_restore;
 use crate::tree::overlay::Cursor;
 use crate::tree::pool::{self, Pool};
-use crate::tree::site::{Place, Site, descriptors, join, optional};
+use crate::tree::queue::Task;
+use crate::tree::site::{Place, Site, join, open_at_once, optional};
 use crate::tree::walk::{Visit, kind_of, walk};
 use crate::tree::{Error, judge};
 
@@ -34,6 +35,8 @@ pub(crate) struct Batch {
     /// The names, those that have to be copied counted [`COPIED`] times.
     weight: usize,
     places: usize,
+    /// The directories of the first and of the last of them, by their addresses.
+    homes: Option<[usize; 2]>,
 }
 
 enum Item {
@@ -43,6 +46,16 @@ enum Item {
     In(Arc<Place>),
     /// A name to be brought.
     Name(Vec<u8>, Option<FileRecord>),
+}
+
+impl Task for Batch {
+    fn homes(&self) -> Option<[usize; 2]> {
+        self.homes
+    }
+
+    fn places(&self) -> usize {
+        self.places
+    }
 }
 
 /// What became of some names, by path.
@@ -80,10 +93,9 @@ where
     }
 }
 
-/// Directories in one batch: those of all that are queued, in work and being gathered are open with a quarter of the descriptors at most.
+/// Directories in one batch: half of those that may be open wait, the others are in work or being gathered.
 fn places(threads: usize) -> usize {
-    let batches = 3 * threads as u64 + 1;
-    usize::try_from(descriptors() / 4 / 3 / batches).unwrap_or(PLACES).clamp(1, PLACES)
+    (open_at_once() / 2 / (threads + 1)).clamp(1, PLACES)
 }
 
 /// Removes from the day what has no record.
@@ -199,6 +211,8 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_,
         if self.place.as_ref().is_none_or(|last| !Arc::ptr_eq(last, place)) {
             self.batch.items.push(Item::In(Arc::clone(place)));
             self.batch.places += 1;
+            let home = Arc::as_ptr(place).addr();
+            self.batch.homes = Some([self.batch.homes.map_or(home, |[first, _]| first), home]);
             self.place = Some(Arc::clone(place));
         }
         self.batch.names += 1;

@@ -17,11 +17,12 @@ use crate::fs::dir::{Dir, Kind, is_gone, split_last};
 use crate::fs::{OnPath as _, copy};
 use crate::manifest::{FileKind, FileRecord};
 use crate::tree::pool::{self, Crew, Pool};
+use crate::tree::queue::Task;
 use crate::tree::restore::links::{Claim, Links, Origin};
 use crate::tree::restore::records::{attributes_of, digest_of};
 use crate::tree::restore::tell::Tell;
 use crate::tree::restore::{Built, Error};
-use crate::tree::site::{is_link, join};
+use crate::tree::site::{is_link, join, open_at_once};
 
 /// Names handed to a thread at once.
 const BATCH: usize = 32;
@@ -80,6 +81,16 @@ struct Batch {
     items: Vec<(FileRecord, Option<Vec<u8>>)>,
 }
 
+impl Task for Batch {
+    fn homes(&self) -> Option<[usize; 2]> {
+        Some([Arc::as_ptr(&self.target).addr(); 2])
+    }
+
+    fn places(&self) -> usize {
+        1
+    }
+}
+
 enum Done {
     /// So many names.
     Names(u64),
@@ -111,7 +122,7 @@ pub(crate) fn build(
     threads: usize,
     body: impl FnOnce(&mut Builder<'_, '_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let crew = Crew { threads: threads.max(1), idle: false, stop: &yard.stop };
+    let crew = Crew { threads: threads.max(1), open: open_at_once(), idle: false, stop: &yard.stop };
     let work = |batch: Batch| make_batch(yard, &batch);
     let mut sink = |done: Done| match done {
         Done::Names(names) => {

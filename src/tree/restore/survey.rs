@@ -12,12 +12,13 @@ use crate::fs::dir::{Dir, Kind, Names, Stat, is_gone, split_last};
 use crate::manifest::{FileKind, FileRecord};
 use crate::tree::filter::{Rules, is_of_a_restore};
 use crate::tree::pool::{self, Crew, Pool};
+use crate::tree::queue::Task;
 use crate::tree::restore::Error;
 use crate::tree::restore::look::{self, Attributed, Member};
 use crate::tree::restore::measure::{Bulk, measure};
 use crate::tree::restore::records::{Records, is_above, is_beneath};
 use crate::tree::restore::tell::Tell;
-use crate::tree::site::{is_link, join};
+use crate::tree::site::{is_link, join, open_at_once};
 
 const BATCH: usize = 64;
 /// Findings below what is missing, handed on at once.
@@ -69,6 +70,12 @@ struct Batch {
     names: Vec<(Vec<u8>, Option<FileRecord>)>,
 }
 
+impl Task for Batch {
+    fn places(&self) -> usize {
+        1
+    }
+}
+
 /// A directory that both have, or that stays.
 struct Level {
     path: Vec<u8>,
@@ -86,7 +93,7 @@ pub(crate) fn survey(
     records: Records,
     sink: &mut dyn FnMut(Finding) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let crew = Crew { threads: survey.threads.max(1), idle: false, stop: &survey.stop };
+    let crew = Crew { threads: survey.threads.max(1), open: open_at_once(), idle: false, stop: &survey.stop };
     let work = |batch: Batch| {
         let look = |(name, record): (Vec<u8>, Option<FileRecord>)| {
             look::at(survey, &batch.dir, &batch.path, &name, record)
