@@ -61,38 +61,46 @@ TOML
 
 newest() { readlink -f "$work/vault/$1/current"; }
 
+# Into the page cache, before each command that reads it: some machines give back what was not read for a while, and then whoever came
+# first would read for all.
+warm() { find "$@" -type f -exec cat {} + >/dev/null; }
+# The same for names and inodes.
+warm_names() { find "$@" -size +0 >/dev/null; }
+
 trees() { # trees LAYOUT
     local tree=$work/tree-$1 repo=trees$1 goal=0.25
     [ "$1" = 256 ] || goal=0.6
     "$examples/make_tree" "$tree" "$files" "$1"
     repository "$repo" "$tree"
-    find "$tree" -type f -exec cat {} + >/dev/null
     for round in $(seq 0 "$rounds"); do
         mkdir -p "$work/gone" && for old in "$work/vault/$repo" "$work/rsync" "$work/restic" "$work/floor"; do [ ! -e "$old" ] || mv "$old" "$work/gone/$round-$(basename "$old")"; done
         # Not removed before the last round: ext4 makes files slowly where many were removed within the last minutes.
-        mkdir "$work/rsync" && sync
+        mkdir "$work/rsync" && sync && warm "$tree"
         clock "first-daykeep-$1" run_daykeep "$repo"
-        sync
+        sync && warm "$tree"
         clock "first-rsync-$1" rsync -a "$tree/" "$work/rsync/1/"
         clock "flush-rsync-$1" sync -f "$work"
         record "first-flushed-$1" "$(awk -v a="$(last "first-rsync-$1")" -v b="$(last "flush-rsync-$1")" 'BEGIN { print a + b }')"
+        warm "$tree"
         clock "first-floor-$1" "$examples/tree_floor" copy "$tree" "$work/floor"
         if command -v restic >/dev/null; then
             RESTIC_PASSWORD=x restic -q init -r "$work/restic" >/dev/null
+            warm "$tree"
             RESTIC_PASSWORD=x clock "first-restic-$1" restic -q backup --no-cache -r "$work/restic" "$tree"
             sync
         fi
+        warm_names "$tree" "$(newest "$repo")/trees/files"
         clock "next-daykeep-$1" run_daykeep "$repo"
-        sync
+        sync && warm_names "$tree" "$work/rsync/1"
         clock "next-rsync-$1" rsync -a --link-dest="$work/rsync/1/" "$tree/" "$work/rsync/2/"
-        sync
+        sync && warm_names "$work/rsync/2"
         clock "next-floor-$1" "$examples/tree_floor" link "$work/rsync/2" "$work/rsync/3"
-        sync
+        sync && warm_names "$work/rsync/2"
         clock "next-careful-$1" "$examples/tree_floor" look-and-link "$work/rsync/2" "$work/rsync/5"
         sync
         # One day has to go: the newest two are the same, and the first is the one that is removed.
         cp -al "$(newest "$repo")/trees/files" "$work/rsync/4"
-        sync
+        sync && warm_names "$work/vault/$repo/days" "$work/rsync/4"
         sed -i 's/^last = .*/last = 1/' "$work/$repo.toml"
         clock "remove-daykeep-$1" "$daykeep" --config "$work/$repo.toml" --quiet prune "$repo"
         sed -i 's/^last = .*/last = 100/' "$work/$repo.toml"
