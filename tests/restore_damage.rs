@@ -7,16 +7,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
+#[path = "support/terminal.rs"]
+mod terminal;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use daykeep::vault::Day;
 use support::damage::{self, Case, How, Segments};
 use support::postgres::Server;
 use support::shop::{NAME, Shop, said};
 use support::state::State;
+use terminal::Terminal;
 
 /// The matrix is done by so many tests.
 const PARTS: usize = 4;
@@ -214,6 +219,47 @@ fn a_piece_is_restored_when_only_the_rest_is_damaged() {
     assert_eq!(shop.server.psql("shop", rows), "300");
 }
 
+/// A CREATE DATABASE that nobody waits for any more goes on in the server: it must have ended before what is left is looked for.
+#[test]
+fn what_an_ended_restore_was_making_elsewhere_is_not_made() {
+    let shop = Shop::with_two_days();
+    let other = Server::start(None);
+    let conninfo = format!("host={} port=5432 user=postgres", other.socket_dir().display());
+    let mut restore = Terminal::start(&shop.daykeep(&["restore", NAME, "latest", "--to-server", &conninfo]));
+    restore.until("Type yes or no: ");
+    // Nobody makes a database of template0 from now on.
+    let hold = "BEGIN; COMMENT ON DATABASE template0 IS 'held'; SELECT pg_sleep(600)";
+    let mut holder =
+        other.client("psql").args(["-X", "-q", "-c", hold]).stderr(Stdio::null()).spawn().unwrap();
+    let count =
+        |of: &str| other.psql("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE {of}"));
+    until("it is held", || count("wait_event = 'PgSleep'") == "1");
+    restore.types("yes");
+    let making = "query LIKE 'CREATE DATABASE%daykeep_new%' AND wait_event_type = 'Lock'";
+    until("a database is being made", || count(making) == "1");
+    restore.interrupts();
+    until("nobody makes it any more", || count(making) == "0");
+    other.psql(
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+    );
+    holder.wait().unwrap();
+    let (code, told) = restore.ends();
+    assert_eq!(code, 130, "{told}");
+    assert_eq!(other.psql("postgres", DATABASES), "1", "{told}");
+}
+
+/// Those of a server, but for the templates.
+const DATABASES: &str = "SELECT count(*) FROM pg_database WHERE datname NOT LIKE 'template%'";
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < limit, "not so: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn elsewhere_a_damaged_day_leaves_nothing() {
     let shop = Shop::with_two_days();
@@ -226,8 +272,7 @@ fn elsewhere_a_damaged_day_leaves_nothing() {
         let undo = hurt(&day, &file, How::Flip(0.5));
         let output = shop.output(&["restore", NAME, day.name(), "--to-server", &conninfo, "--yes"]);
         assert_eq!(output.status.code(), Some(12), "{}: {}", file.display(), said(&output));
-        let databases = "SELECT count(*) FROM pg_database WHERE datname NOT LIKE 'template%'";
-        assert_eq!(other.psql("postgres", databases), "1", "{}", file.display());
+        assert_eq!(other.psql("postgres", DATABASES), "1", "{}", file.display());
         assert_eq!(other.psql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'keeper'"), "0");
         drop(undo);
     }

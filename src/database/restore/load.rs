@@ -5,7 +5,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -17,6 +19,10 @@ use super::{RestoreError, Wish, build, control, session, sql};
 use crate::event::Context;
 use crate::fs;
 use crate::postgres::{self, Client};
+
+/// How often, and after which time each, is looked whether the sessions have ended that were told to.
+const LOOKS: usize = 600;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What was made or is about to be made, for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,14 +65,15 @@ pub async fn load(
     if !survey.is_possible() {
         return Err(RestoreError::Refused { problems: survey.problems.clone() });
     }
+    let maker = AtomicI32::new(0);
     let outcome = tokio::select! {
         // On the heap: it is large, and whoever waits for it would carry it along.
-        outcome = Box::pin(load_all(wish, survey, done, record, context)) => outcome,
+        outcome = Box::pin(load_all(wish, survey, done, record, &maker, context)) => outcome,
         () = context.cancel.cancelled() => Err(RestoreError::Cancelled),
     };
     if outcome.is_err() {
         // What the server still does for us is of no use to anybody any more.
-        end_sessions(wish, survey).await;
+        end_sessions(wish, survey, maker.into_inner()).await;
     }
     outcome
 }
@@ -99,6 +106,7 @@ async fn load_all(
     survey: &Survey,
     done: &[Loaded],
     record: &Record<'_>,
+    maker: &AtomicI32,
     context: &Context,
 ) -> Result<Vec<Loaded>, RestoreError> {
     let moving = survey.databases.iter().zip(&survey.creations);
@@ -115,6 +123,7 @@ async fn load_all(
     };
     let names = moving.iter().map(|(plan, _)| plan.name.as_str());
     let client = control::open_for(wish.server(), wish.tag, wish.target.is_resumable(), names).await?;
+    maker.store(process_of(&client).await?, Ordering::Relaxed);
     make_roles(&site, &client).await?;
     make_tablespaces(&site, &client).await?;
     let mut loaded = still_there(&client, done).await?;
@@ -251,13 +260,27 @@ async fn make<'a>(
     Ok(Database { plan, home, list: &creation.list, oid })
 }
 
-/// Ends what the server does in the databases that are being loaded.
-async fn end_sessions(wish: &Wish<'_>, survey: &Survey) {
+/// The server's process of a session.
+async fn process_of(client: &Client) -> Result<i32, RestoreError> {
+    let row = client.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await;
+    let process = row.and_then(|row| row.try_get(0));
+    process.map_err(|error| client.failed("ask for the session's process", &error).into())
+}
+
+/// Ends what the server does in the databases that are being loaded, and in the session that makes them, and waits until it has
+/// ended: a CREATE DATABASE that nobody waits for any more would leave its database behind whoever looks for what is left.
+async fn end_sessions(wish: &Wish<'_>, survey: &Survey, maker: i32) {
     let names: Vec<&str> = survey.databases.iter().map(|plan| plan.beside.as_str()).collect();
     let Ok(client) = control::anywhere(wish.server(), wish.tag).await else { return };
-    let sql = "SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity \
-               WHERE datname = ANY ($1) AND pid <> pg_catalog.pg_backend_pid() AND application_name = 'daykeep restore'";
-    // The error that ended the loading is the one to be told.
-    let _ = client.query(sql, &[&names]).await;
+    let sql = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+               WHERE (datname = ANY ($1) OR pid = $2) AND pid <> pg_catalog.pg_backend_pid() \
+                 AND application_name = 'daykeep restore'";
+    for _ in 0..LOOKS {
+        // The error that ended the loading is the one to be told.
+        match client.query(sql, &[&names, &maker]).await {
+            Ok(ended) if !ended.is_empty() => tokio::time::sleep(PAUSE).await,
+            _ => break,
+        }
+    }
     client.close().await;
 }
