@@ -29,9 +29,13 @@ pub(super) async fn none_in_bytes(
     if hurts.is_empty() && report.total <= report.damages.len() as u64 {
         return Ok(());
     }
-    let problems = hurts.into_iter().take(TOLD).map(sentence).collect();
-    let (day, total) = (day.name().to_owned(), report.total);
-    Err(Error::Damaged { verify: request.verify_command(&day), day, total, problems })
+    Err(in_the_way(day, request, &hurts, report.total))
+}
+
+fn in_the_way(day: &Day, request: &Request, hurts: &[&Damage], total: u64) -> Error {
+    let problems = hurts.iter().take(TOLD).map(|damage| sentence(damage)).collect();
+    let day = day.name().to_owned();
+    Error::Damaged { verify: request.verify_command(&day), day, total, problems }
 }
 
 /// What of the day is needed for what is chosen.
@@ -63,9 +67,7 @@ pub(super) async fn none_in_lists(
     if hurts.is_empty() {
         return Ok(());
     }
-    let problems = hurts.into_iter().take(TOLD).map(sentence).collect();
-    let (day, total) = (day.name().to_owned(), report.total);
-    Err(Error::Damaged { verify: request.verify_command(&day), day, total, problems })
+    Err(in_the_way(day, request, &hurts, report.total))
 }
 
 /// A restore that replaces nothing, holds nothing and puts what it brings in place at once: the databases, or one tree. Damage that is met while
