@@ -13,12 +13,12 @@ use crate::fs::dir::{Kind, Names};
 use crate::manifest::FileRecord;
 use crate::tree::Error;
 use crate::tree::pool::{Crew, Stopped};
-use crate::tree::site::{Place, descriptors, join};
+use crate::tree::site::{Place, join, open_at_once};
 
 /// Directories handed out at once, and as many again wait for the walk in each level.
 const TOGETHER: usize = 16;
 /// Directories that wait in all levels: each is open three times, and its names are in memory.
-const MOST: u64 = 96;
+const MOST: usize = 96;
 
 /// A directory that was opened.
 pub(crate) struct Opened {
@@ -123,7 +123,7 @@ pub(crate) fn run<T>(
                 serve(queue, &crew, open);
             });
         }
-        let most = usize::try_from(MOST.min(descriptors() / 12)).unwrap_or_default();
+        let most = MOST.min(open_at_once());
         body(Ahead { tasks: Some(tasks), waiting: HashMap::new(), most })
     })
 }
