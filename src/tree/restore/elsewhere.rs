@@ -11,10 +11,11 @@ use crate::event::{Context, Phase};
 use crate::fs::dir::Dir;
 use crate::fs::swap;
 use crate::fs::{self, remove_tree};
-use crate::tree::restore::build::{Made, Top, Yard, build};
+use crate::tree::restore::build::{Top, build};
 use crate::tree::restore::links::Links;
 use crate::tree::restore::records::Records;
 use crate::tree::restore::tell::Tell;
+use crate::tree::restore::yard::{Made, Yard};
 use crate::tree::restore::{Built, Error, PREFIX, Source};
 
 /// Where a tree is to be put.

@@ -15,6 +15,7 @@ mod ground;
 mod lines;
 mod links;
 mod look;
+mod making;
 mod measure;
 mod plan;
 mod planner;
@@ -26,6 +27,7 @@ mod state;
 mod survey;
 mod switch;
 mod tell;
+mod yard;
 
 use std::path::PathBuf;
 

@@ -9,12 +9,13 @@ use crate::event::{Context, Phase};
 use crate::fs::dir::Dir;
 use crate::fs::swap;
 use crate::manifest::{FileKind, PathBytes, RecordReader};
-use crate::tree::restore::build::{Builder, Made, Top, Yard, build};
+use crate::tree::restore::build::{Builder, Top, build};
 use crate::tree::restore::lines::{Leaders, Step, steps, wanted};
 use crate::tree::restore::links::Links;
 use crate::tree::restore::records::is_beneath;
 use crate::tree::restore::slots::{Slot, Slots};
 use crate::tree::restore::state::State;
+use crate::tree::restore::yard::{Made, Yard};
 use crate::tree::restore::{Built, Error, Plan};
 
 impl Plan {
