@@ -283,7 +283,9 @@ impl Shelf {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<bool, Error> {
         use std::io::Write as _;
-        fs::create_new(path)?.write_all(bytes).on("write", path)?;
+        let mut file = fs::create_new(path)?;
+        file.write_all(bytes).on("write", path)?;
+        fs::begin_flush(&file);
         let length = bytes.len() as u64;
         self.new_bytes.fetch_add(length, Ordering::Relaxed);
         self.all_bytes.fetch_add(length, Ordering::Relaxed);

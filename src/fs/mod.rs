@@ -159,6 +159,13 @@ pub fn create_new(path: &Path) -> Result<fs::File, Error> {
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).on("create", path)
 }
 
+/// Lets the kernel begin to write to the disk what was written to the file, so that less is left for a later flush of the file system. Only
+/// a hint: that flush is what tells whether all is there. (`POSIX_FADV_DONTNEED` starts the write and waits for nothing; what is still
+/// dirty stays in the cache.)
+pub fn begin_flush(file: &fs::File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
 /// Puts `bytes` at `path`, whole or not at all, and flushed to the disk when it returns. Mode 0600.
 ///
 /// # Errors
