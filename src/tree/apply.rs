@@ -8,7 +8,7 @@ use crate::fs;
 use crate::fs::dir::{Kind, split_last};
 use crate::manifest::{FileRecord, RecordReader, RecordsError};
 use crate::tree::Error;
-use crate::tree::bring::{Outcome, Stage, bring};
+use crate::tree::bring::{Brought, Outcome, Stage, bring};
 use crate::tree::compare::{Dirt, Dirty, mark};
 use crate::tree::overlay::{Key, Now, Overlay, is_within, key, path as path_of_key};
 use crate::tree::pool;
@@ -172,8 +172,8 @@ impl Round<'_> {
         }
         self.overlay.replace(path, Now::Gone);
         let mut results = Vec::new();
-        let mut sink = |path, outcome| {
-            results.push((path, outcome));
+        let mut sink = |brought| {
+            results.push(brought);
             Ok(())
         };
         let none: Option<std::iter::Empty<Result<FileRecord, RecordsError>>> = None;
@@ -197,7 +197,7 @@ impl Round<'_> {
         let work = |batch: Batch| -> Result<Results, Error> {
             let bring = |name: Vec<u8>| {
                 let outcome = bring(site, &batch.place, &name, None, stage)?;
-                Ok((batch.place.path_of(&name), outcome))
+                Ok(Brought::new(outcome, || batch.place.path_of(&name)))
             };
             batch.names.into_iter().map(bring).collect()
         };
@@ -228,8 +228,9 @@ impl Round<'_> {
     }
 
     fn take(&mut self, results: Results) -> Result<(), Error> {
-        for (path, outcome) in results {
-            match outcome {
+        for brought in results {
+            let path = brought.path().to_vec();
+            match brought.outcome {
                 Outcome::In(record) => {
                     self.applied.files += 1;
                     self.applied.bytes += record.size;

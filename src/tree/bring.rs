@@ -46,12 +46,37 @@ pub(crate) enum Outcome {
     Open(Box<Held>),
 }
 
+/// A path, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Brought {
+    /// Empty where the record says it.
+    path: Vec<u8>,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Brought {
+    /// Asks for the path only where no record has it.
+    pub(crate) fn new(outcome: Outcome, path: impl FnOnce() -> Vec<u8>) -> Self {
+        let path = if matches!(outcome, Outcome::In(_)) { Vec::new() } else { path() };
+        Self { path, outcome }
+    }
+
+    /// In the tree.
+    pub(crate) fn path(&self) -> &[u8] {
+        match &self.outcome {
+            Outcome::In(record) => &record.path.0,
+            _ => &self.path,
+        }
+    }
+}
+
 /// Brings the name, whatever it is but a directory.
 pub(crate) fn bring(
     site: &Site,
     place: &Place,
     name: &[u8],
-    mut previous: Option<FileRecord>,
+    mut previous: Option<Box<FileRecord>>,
     stage: Stage,
 ) -> Result<Outcome, Error> {
     for _ in 0..TRIES {
@@ -88,7 +113,7 @@ fn one_of_several(
     place: &Place,
     name: &[u8],
     stat: &Stat,
-    previous: &mut Option<FileRecord>,
+    previous: &mut Option<Box<FileRecord>>,
     stage: Stage,
 ) -> Result<Option<Outcome>, Error> {
     if stage == Stage::Held && site.tree.content_named && stat.kind == Kind::File {
@@ -127,11 +152,11 @@ fn by_itself(
     place: &Place,
     name: &[u8],
     stat: &Stat,
-    previous: &mut Option<FileRecord>,
+    previous: &mut Option<Box<FileRecord>>,
 ) -> Result<Option<Outcome>, Error> {
     match stat.kind {
         Kind::File => regular(site, place, name, stat, previous),
-        _ => Ok(special(site, place, name, stat, previous.as_ref())?.map(Outcome::In)),
+        _ => Ok(special(site, place, name, stat, previous.as_deref())?.map(Outcome::In)),
     }
 }
 
@@ -141,15 +166,15 @@ fn regular(
     place: &Place,
     name: &[u8],
     stat: &Stat,
-    previous: &mut Option<FileRecord>,
+    previous: &mut Option<Box<FileRecord>>,
 ) -> Result<Option<Outcome>, Error> {
     if let (Some(record), Some(dir)) = (&*previous, &place.previous)
         && link_previous(site, place, dir, name, stat, record)?
-        && let Some(record) = previous.take()
+        && let Some(mut record) = previous.take()
     {
         site.counts.linked_files.fetch_add(1, Ordering::Relaxed);
-        let Stat { ctime, ino, .. } = *stat;
-        return Ok(Some(Outcome::In(Box::new(FileRecord { ctime, ino, link_group: None, ..record }))));
+        (record.ctime, record.ino, record.link_group) = (stat.ctime, stat.ino, None);
+        return Ok(Some(Outcome::In(record)));
     }
     let file = match place.source.open_file(name) {
         Ok(file) => file,

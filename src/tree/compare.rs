@@ -36,7 +36,7 @@ pub(crate) fn mark(dirty: &mut Dirty, path: &[u8], dirt: Dirt) {
 
 struct Batch {
     place: Arc<Place>,
-    names: Vec<(Vec<u8>, FileRecord)>,
+    names: Vec<(Vec<u8>, Box<FileRecord>)>,
 }
 
 impl Task for Batch {
@@ -103,14 +103,14 @@ struct Looker<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
 }
 
 impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Looker<'_, '_, I> {
-    fn record(&mut self, path: &[u8]) -> Result<Option<FileRecord>, Error> {
+    fn record(&mut self, path: &[u8]) -> Result<Option<Box<FileRecord>>, Error> {
         let (dirty, gone) = (&mut *self.dirty, &mut self.gone);
-        Ok(self.cursor.seek(path, &mut |passed| mark_gone(dirty, gone, &passed))?)
+        Ok(self.cursor.seek(path, &mut |passed| mark_gone(dirty, gone, passed))?)
     }
 
     fn finish(self) -> Result<(), Error> {
         let (dirty, mut gone) = (self.dirty, self.gone);
-        Ok(self.cursor.rest(&mut |passed| mark_gone(dirty, &mut gone, &passed))?)
+        Ok(self.cursor.rest(&mut |passed| mark_gone(dirty, &mut gone, passed))?)
     }
 }
 

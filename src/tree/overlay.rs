@@ -174,37 +174,44 @@ impl Iterator for Merged<'_> {
     }
 }
 
-/// Records in order, met by a walk in the same order.
-pub(crate) struct Cursor<I: Iterator<Item = Result<FileRecord, RecordsError>>> {
-    records: Peekable<I>,
+/// Records in order, met by a walk in the same order. They are boxed: what goes through many hands is not copied by each.
+pub(crate) struct Cursor<I> {
+    records: I,
+    next: Option<Result<Box<FileRecord>, RecordsError>>,
     tree: String,
 }
 
 impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Cursor<I> {
-    pub(crate) fn new(records: I, tree: &str) -> Self {
-        Self { records: records.peekable(), tree: tree.to_owned() }
+    pub(crate) fn new(mut records: I, tree: &str) -> Self {
+        let next = records.next().map(|record| record.map(Box::new));
+        Self { records, next, tree: tree.to_owned() }
+    }
+
+    fn take(&mut self) -> Option<Result<Box<FileRecord>, RecordsError>> {
+        let next = self.records.next().map(|record| record.map(Box::new));
+        std::mem::replace(&mut self.next, next)
     }
 
     /// The record of `path`; those before it go to `passed`.
     pub(crate) fn seek(
         &mut self,
         path: &[u8],
-        passed: &mut dyn FnMut(FileRecord),
-    ) -> Result<Option<FileRecord>, RecordsError> {
+        passed: &mut dyn FnMut(&FileRecord),
+    ) -> Result<Option<Box<FileRecord>>, RecordsError> {
         loop {
-            let order = match self.records.peek() {
+            let order = match &self.next {
                 None => return Ok(None),
-                Some(Err(_)) => return self.records.next().transpose(),
+                Some(Err(_)) => return self.take().transpose(),
                 Some(Ok(record)) => {
                     record.tree.as_str().cmp(&self.tree).then_with(|| in_order(&record.path.0, path))
                 }
             };
             match order {
                 Ordering::Greater => return Ok(None),
-                Ordering::Equal => return self.records.next().transpose(),
+                Ordering::Equal => return self.take().transpose(),
                 Ordering::Less => {
-                    if let Some(record) = self.records.next().transpose()?.filter(|it| it.tree == self.tree) {
-                        passed(record);
+                    if let Some(record) = self.take().transpose()?.filter(|it| it.tree == self.tree) {
+                        passed(&record);
                     }
                 }
             }
@@ -212,11 +219,10 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Cursor<I> {
     }
 
     /// What no walk has met.
-    pub(crate) fn rest(self, passed: &mut dyn FnMut(FileRecord)) -> Result<(), RecordsError> {
-        for record in self.records {
-            let record = record?;
+    pub(crate) fn rest(mut self, passed: &mut dyn FnMut(&FileRecord)) -> Result<(), RecordsError> {
+        while let Some(record) = self.take().transpose()? {
             if record.tree == self.tree {
-                passed(record);
+                passed(&record);
             }
         }
         Ok(())

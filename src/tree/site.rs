@@ -82,6 +82,16 @@ impl Place {
     pub(crate) fn path_of(&self, name: &[u8]) -> Vec<u8> {
         join(&self.path, name)
     }
+
+    /// The same, in memory that is there already.
+    pub(crate) fn path_into(&self, name: &[u8], path: &mut Vec<u8>) {
+        path.clear();
+        path.extend_from_slice(&self.path);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+    }
 }
 
 /// `name` below `path`, which is empty for the root.

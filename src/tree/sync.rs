@@ -8,7 +8,7 @@ use crate::fs::attributes;
 use crate::fs::dir::{Dir, Kind, Names, Stat, split_last};
 use crate::manifest::{FileRecord, RecordsError};
 use crate::tree::ahead::{self, Ahead, Opened};
-use crate::tree::bring::{Outcome, Stage, bring};
+use crate::tree::bring::{Brought, Outcome, Stage, bring};
 use crate::tree::filter::is_of_a_restore;
 use crate::tree::overlay::Cursor;
 use crate::tree::pool::{self, Pool};
@@ -41,11 +41,13 @@ pub(crate) struct Batch {
 
 enum Item {
     /// It was brought by the walk.
-    Done(Vec<u8>, Outcome),
+    Done(Brought),
     /// The directory of the names that follow.
     In(Arc<Place>),
-    /// A name to be brought.
-    Name(Vec<u8>, Option<FileRecord>),
+    /// A name to be brought that was in the day before.
+    Known(Box<FileRecord>),
+    /// A name to be brought that was not.
+    New(Vec<u8>),
 }
 
 impl Task for Batch {
@@ -58,8 +60,8 @@ impl Task for Batch {
     }
 }
 
-/// What became of some names, by path.
-pub(crate) type Results = Vec<(Vec<u8>, Outcome)>;
+/// What became of some names.
+pub(crate) type Results = Vec<Brought>;
 
 /// Brings `start` (a directory) and all below it; `previous` yields the records of the day before in order.
 pub(crate) fn subtree<I>(
@@ -67,18 +69,18 @@ pub(crate) fn subtree<I>(
     start: &[u8],
     previous: Option<I>,
     stage: Stage,
-    sink: &mut dyn FnMut(Vec<u8>, Outcome) -> Result<(), Error>,
+    sink: &mut dyn FnMut(Brought) -> Result<(), Error>,
 ) -> Result<(), Error>
 where
     I: Iterator<Item = Result<FileRecord, RecordsError>>,
 {
     let work = |batch: Batch| work(site, batch, stage);
-    let mut emit = |results: Results| results.into_iter().try_for_each(|(path, outcome)| sink(path, outcome));
+    let mut emit = |results: Results| results.into_iter().try_for_each(&mut *sink);
     let body = |ahead| {
         pool::run(site.crew(), work, &mut emit, |pool| {
             let previous = previous.map(|records| Cursor::new(records, &site.tree.name));
             let (batch, places) = (Batch::default(), places(site.jobs));
-            let mut bringer = Bringer { site, pool, previous, ahead, batch, places, place: None };
+            let mut bringer = Bringer { site, pool, previous, ahead, batch, places, place: None, path: Vec::new() };
             walk(site, start, &mut bringer)?;
             bringer.ahead.left().iter().try_for_each(|path| remove(site, path))?;
             bringer.flush()
@@ -110,16 +112,31 @@ fn remove(site: &Site, path: &[u8]) -> Result<(), Error> {
 fn work(site: &Site, batch: Batch, stage: Stage) -> Result<Results, Error> {
     let mut results = Vec::with_capacity(batch.items.len());
     let mut here: Option<Arc<Place>> = None;
+    let mut name = Vec::new();
     for item in batch.items {
-        match (item, &here) {
-            (Item::Done(path, outcome), _) => results.push((path, outcome)),
-            (Item::In(place), _) => here = Some(place),
-            (Item::Name(name, record), Some(place)) => {
-                let outcome = bring(site, place, &name, record, stage)?;
-                results.push((place.path_of(&name), outcome));
+        name.clear();
+        let previous = match item {
+            Item::Done(brought) => {
+                results.push(brought);
+                continue;
             }
-            // No name is given before its directory.
-            (Item::Name(..), None) => {}
+            Item::In(place) => {
+                here = Some(place);
+                continue;
+            }
+            Item::Known(record) => {
+                name.extend_from_slice(split_last(&record.path.0).1);
+                Some(record)
+            }
+            Item::New(new) => {
+                name = new;
+                None
+            }
+        };
+        // No name is given before its directory.
+        if let Some(place) = &here {
+            let outcome = bring(site, place, &name, previous, stage)?;
+            results.push(Brought::new(outcome, || place.path_of(&name)));
         }
     }
     if stage == Stage::Running {
@@ -138,12 +155,15 @@ struct Bringer<'a, 'p, I: Iterator<Item = Result<FileRecord, RecordsError>>> {
     places: usize,
     /// The directory of the last name in the batch.
     place: Option<Arc<Place>>,
+    /// Of the last name, for its memory.
+    path: Vec<u8>,
 }
 
 impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Bringer<'_, '_, I> {
-    fn previous(&mut self, path: &[u8]) -> Option<FileRecord> {
+    fn previous(&mut self, place: &Place, name: &[u8]) -> Option<Box<FileRecord>> {
         let cursor = self.previous.as_mut()?;
-        match cursor.seek(path, &mut |_| ()) {
+        place.path_into(name, &mut self.path);
+        match cursor.seek(&self.path, &mut |_| ()) {
             Ok(record) => record,
             Err(error) => {
                 // A day that cannot be read to its end is no link source; what is left is copied.
@@ -159,7 +179,7 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Bringer<'_, '_, I> {
     }
 
     fn done(&mut self, path: &[u8], outcome: Outcome) -> Result<(), Error> {
-        self.batch.items.push(Item::Done(path.to_vec(), outcome));
+        self.batch.items.push(Item::Done(Brought::new(outcome, || path.to_vec())));
         self.flush_if_full()
     }
 
@@ -207,7 +227,7 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_,
     }
 
     fn other(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<(), Error> {
-        let record = self.previous(&place.path_of(name));
+        let record = self.previous(place, name);
         if self.place.as_ref().is_none_or(|last| !Arc::ptr_eq(last, place)) {
             self.batch.items.push(Item::In(Arc::clone(place)));
             self.batch.places += 1;
@@ -217,7 +237,7 @@ impl<I: Iterator<Item = Result<FileRecord, RecordsError>>> Visit for Bringer<'_,
         }
         self.batch.names += 1;
         self.batch.weight += if record.is_some() { 1 } else { COPIED };
-        self.batch.items.push(Item::Name(name.to_vec(), record));
+        self.batch.items.push(record.map_or_else(|| Item::New(name.to_vec()), Item::Known));
         self.flush_if_full()
     }
 

@@ -7,7 +7,7 @@ use crate::event::{Context, Notices as _, Phase};
 use crate::fs;
 use crate::manifest::{self, FileKind, FileRecord, LONGEST_PAGE, Manifest, RecordReader, RecordWriter};
 use crate::tree::apply::{Applied, apply};
-use crate::tree::bring::{Outcome, Stage};
+use crate::tree::bring::{Brought, Outcome, Stage};
 use crate::tree::compare::{self, Dirt, Dirty, mark};
 use crate::tree::fence::Fenced;
 use crate::tree::overlay::Overlay;
@@ -69,10 +69,10 @@ pub fn warm(job: &Job, context: &Context) -> Result<Warm, Error> {
     };
     let mut again = Dirty::new();
     let mut list = Lists::create(&site.work)?;
-    sync::subtree(&site, b"", records, Stage::Running, &mut |path, outcome| {
-        match outcome {
-            Outcome::In(record) => list.write(&record)?,
-            Outcome::Unsettled => mark(&mut again, &path, Dirt::Below),
+    sync::subtree(&site, b"", records, Stage::Running, &mut |brought: Brought| {
+        match &brought.outcome {
+            Outcome::In(record) => list.write(record)?,
+            Outcome::Unsettled => mark(&mut again, brought.path(), Dirt::Below),
             Outcome::Gone | Outcome::AsWas | Outcome::Open(_) => {}
         }
         Ok(())
