@@ -8,7 +8,7 @@
 source "$(dirname "$0")/lib.sh"
 
 rounds=${ROUNDS:-5}
-scale=${SCALE:-20}
+scale=${SCALE:-45}
 files=${FILES:-50000}
 parts=${PARTS:-database trees}
 
@@ -48,11 +48,11 @@ start_target() {
 
 fill_database() {
     "$pgbin/pgbench" -q -i -s "$scale" bench 2>/dev/null
-    psql -q bench <<'SQL'
+    psql -q bench -v docs=$((scale * 4000)) <<'SQL'
 CREATE TABLE docs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, owner int NOT NULL, title text NOT NULL, body text NOT NULL);
 INSERT INTO docs (owner, title, body)
     SELECT n % 1000, 'document ' || n, (SELECT string_agg(md5((n * 100 + i)::text), ' ') FROM generate_series(1, 60) i)
-    FROM generate_series(1, 80000) n;
+    FROM generate_series(1, :docs) n;
 CREATE INDEX ON docs (owner);
 CREATE INDEX ON docs (title);
 SQL
