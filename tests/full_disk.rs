@@ -311,7 +311,6 @@ fn trees_that_find_no_room_elsewhere_say_so_and_come_when_there_is_room() {
     let day = repository.run();
     let target = repository.path("elsewhere/there").display().to_string();
     let elsewhere = ["--quiet", "restore", NAME, &day, "--to", &target, "--yes"];
-    let mut failed = 0;
     for grown in (1..).step_by(usize::try_from(step(12)).unwrap()) {
         assert!(grown < 1000, "it never succeeds");
         small.limit(Some(small.used().0 + grown), None);
@@ -322,17 +321,36 @@ fn trees_that_find_no_room_elsewhere_say_so_and_come_when_there_is_room() {
         }
         let text = said(&restore);
         assert_eq!(restore.status.code(), Some(1), "{}", repository.told(&restore));
-        let is_forecast = text.contains(" free, and the trees need ");
-        assert!(is_forecast || text.contains("(os error 28)"), "{text}");
-        failed += usize::from(!is_forecast);
-        // A tree that is there already is not put there again.
-        let _ = fs::remove_dir_all(repository.path("elsewhere/there/configuration"));
+        assert!(text.contains(" free, and the trees need ") || text.contains("(os error 28)"), "{text}");
+        // Nothing is in the way of the same command.
+        let target = repository.path("elsewhere/there");
+        let there = fs::read_dir(target).into_iter().flatten().count();
+        assert_eq!(there, 0, "{}", repository.told(&restore));
     }
     let left =
         fs::read_dir(repository.path("elsewhere/there")).unwrap().map(|entry| entry.unwrap().file_name());
     let left: BTreeSet<_> = left.collect();
     assert_eq!(left, ["configuration", "repository"].map(Into::into).into(), "what was begun is ended");
-    assert!(failed > 0, "the forecast refused all");
+    fs::remove_dir_all(&target).unwrap();
+    // The forecast has passed, the first tree is made, and then there is no room for the second.
+    small.limit(None, None);
+    let mut strace = Command::new("strace");
+    repository.surround(&mut strace);
+    strace.args(["-f", "-b", "execve", "-o", "/dev/null", "--trace=pwrite64"]);
+    strace.arg("--inject=pwrite64:delay_enter=20ms");
+    let restore = repository.daykeep(&elsewhere);
+    strace.arg(restore.get_program()).args(restore.get_args());
+    strace.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let restore = strace.spawn().unwrap();
+    let second = repository.path("elsewhere/there/.daykeep-restore-repository");
+    repository.until("the second tree is begun", || second.exists());
+    small.fill();
+    let restore = restore.wait_with_output().unwrap();
+    assert_full(&restore, &repository);
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "{}", repository.told(&restore));
+    small.make_room();
+    let restore = repository.daykeep(&elsewhere).output().unwrap();
+    assert!(restore.status.success(), "the same command: {}", repository.told(&restore));
     let [there, live] = [repository.path("elsewhere/there/repository"), repository.fossology.repository()];
     let differs = Command::new("diff").args(["-rq", "-x", "*.I"]).args([there, live]).output().unwrap();
     assert!(differs.status.success(), "{}", said(&differs));

@@ -289,7 +289,7 @@ fn what_goes_elsewhere_is_counted_and_goes_into_nothing_that_is_in_use() {
     has(&plan, &["changes    6 names created"]);
     let plan = must(&place, &["restore", "latest", "--to", &at("new"), "--path", "files:sub", "--plan"]);
     // The root, sub, and what is in it.
-    has(&plan, &["only       sub", "changes    5 names created; 10 B to copy", "10 B needed"]);
+    has(&plan, &["only       sub", "changes    5 names created; 10 B to copy", "8.0 KiB needed"]);
     let told = must(&place, &["restore", "latest", "--to", &at("new"), "--path", "files:sub", "--yes"]);
     has(&told, &[&format!("  in {}", at("new/files"))]);
     let found = Command::new("find").arg(at("new/files")).output().unwrap();

@@ -2,18 +2,17 @@
 //! not touched.
 //!
 //! Killed, it leaves what it made beside the place: directories, and databases whose names begin with `daykeep_new_`. The next restore to
-//! that place takes both away. Nothing of it has the name of a tree or of a database before it is complete.
-
-use std::path::{Path, PathBuf};
+//! that place takes both away, and one that fails does so itself, so that the same command can be said again. Nothing has the name of a tree
+//! or of a database before all trees are made; then the databases get theirs, and the trees by a rename each.
 
 use crate::database::restore::{self as rows, Beside, Made, Survey, Swap, Wish};
 use crate::event::{Context, Phase};
 use crate::restore::abroad::{self, Abroad};
 use crate::restore::damage;
 use crate::restore::look::{self, Found};
-use crate::restore::steps::{Job, blocking, uncancelled};
-use crate::restore::{Consent, Error, Outcome, Request, Restored, Target, outcome, tables, trees};
-use crate::tree::restore::{self as files, Elsewhere};
+use crate::restore::ready::{Places, Ready};
+use crate::restore::steps::{Job, uncancelled};
+use crate::restore::{Consent, Error, Outcome, Request, Restored, Target, outcome, tables};
 use crate::vault::Day;
 
 /// The restore in one straight line.
@@ -28,8 +27,13 @@ pub(super) async fn restore(
     let _pin = day.pin()?;
 
     job.may_stop_before(Phase::Preflight)?;
-    if let Target::Elsewhere { server: Some(server), .. } = &request.target {
-        abroad::sweep(&request.state_dir, &request.repository.name, server, context).await?;
+    if let Target::Elsewhere { server, trees } = &request.target {
+        if let Some(server) = server {
+            abroad::sweep(&request.state_dir, &request.repository.name, server, context).await?;
+        }
+        if let Some(directory) = trees {
+            Places::of(request, &day, directory).sweep(context).await?;
+        }
     }
     let found = look::around(request, &day, None, job.id(), context).await?;
     if !outcome::agreed(consent.ask(found.possible()?), context).await? {
@@ -40,23 +44,17 @@ pub(super) async fn restore(
     job.may_stop_before(Phase::Verify)?;
     damage::none_in_bytes(&day, &found.chosen, request, context).await?;
 
-    if let Some(survey) = &found.survey {
-        job.may_stop_before(Phase::Load)?;
-        let wish = look::wish(request, &day, &found.chosen, job.id());
-        databases(request, &wish, survey, context).await?;
-    }
-    for ready in tables::prepare(request, &day, &found.tables, context).await? {
-        ready.commit().await?;
-    }
-    for swap in &found.tables {
-        // There was none: what is kept of it is empty.
-        swap.drop_old(&look::server(request)).await?;
-    }
-    let mut placed = Vec::new();
+    let mut trees = None;
     if let Target::Elsewhere { trees: Some(directory), .. } = &request.target {
         job.may_stop_before(Phase::Stage)?;
-        placed = all_trees(request, &found, &day, directory, context).await?;
+        trees = Some(Ready::make(request, &found, &day, directory, context).await?);
     }
+    let placed = match (all_rows(request, &found, &day, job, context).await, trees) {
+        (Ok(()), Some(trees)) => trees.place().await?,
+        (Ok(()), None) => Vec::new(),
+        (Err(error), Some(trees)) => return Err(trees.discard(error, context).await),
+        (Err(error), None) => return Err(error),
+    };
     Ok(Outcome::Restored(Box::new(Restored {
         job: job.id(),
         repository: request.repository.name.clone(),
@@ -69,6 +67,29 @@ pub(super) async fn restore(
         unpacking: 0,
         seconds: context.clock.monotonic().saturating_sub(begun).as_secs_f64(),
     })))
+}
+
+/// The databases and the tables, whole or not at all.
+async fn all_rows(
+    request: &Request,
+    found: &Found,
+    day: &Day,
+    job: &mut Job,
+    context: &Context,
+) -> Result<(), Error> {
+    if let Some(survey) = &found.survey {
+        job.may_stop_before(Phase::Load)?;
+        let wish = look::wish(request, day, &found.chosen, job.id());
+        databases(request, &wish, survey, context).await?;
+    }
+    for ready in tables::prepare(request, day, &found.tables, context).await? {
+        ready.commit().await?;
+    }
+    for swap in &found.tables {
+        // There was none: what is kept of it is empty.
+        swap.drop_old(&look::server(request)).await?;
+    }
+    Ok(())
 }
 
 /// Loads them under other names, and gives all of them theirs at once. What fails is removed.
@@ -98,31 +119,4 @@ async fn databases(
         Ok(()) => Err(error),
         Err(left) => Err(Error::NotDiscarded { error: Box::new(error), discard: Box::new(left) }),
     }
-}
-
-/// Each into a directory with its name.
-async fn all_trees(
-    request: &Request,
-    found: &Found,
-    day: &Day,
-    directory: &Path,
-    context: &Context,
-) -> Result<Vec<PathBuf>, Error> {
-    let whole = found.chosen.trees.iter().map(|name| (name, None));
-    let parts = found.chosen.paths.iter().map(|path| (&path.tree, Some(path.path.0.clone())));
-    let mut placed = Vec::new();
-    for (tree, path) in whole.chain(parts) {
-        let wish = Elsewhere {
-            source: trees::source(day, tree),
-            path,
-            target: directory.join(tree),
-            jobs: trees::jobs(request),
-            durable: true,
-            expected: day.manifest().trees.get(tree).map(|tree| tree.entries),
-        };
-        placed.push(wish.target.clone());
-        let context = context.clone();
-        blocking(move || files::elsewhere(&wish, &context)).await?;
-    }
-    Ok(placed)
 }

@@ -42,6 +42,7 @@ mod look;
 mod outcome;
 mod place;
 mod plan;
+mod ready;
 mod record;
 mod request;
 mod settle;

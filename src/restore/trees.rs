@@ -172,7 +172,7 @@ pub(super) fn look_elsewhere(
     directory: &Path,
 ) -> Result<Seen, Error> {
     let mut seen = Seen::default();
-    let mut needed = 0;
+    let (mut needed, mut inodes) = (0, 0);
     for name in chosen.touched_trees() {
         let parts: Vec<_> = chosen.paths.iter().filter(|path| path.tree == name).collect();
         if parts.len() > 1 {
@@ -188,30 +188,39 @@ pub(super) fn look_elsewhere(
         }
         seen.problems.extend(in_use(request, &target)?);
         let Some(tree) = day.manifest().trees.get(name) else { continue };
-        let (create, copy_bytes) = match parts.first() {
-            None => (tree.entries, tree.bytes),
-            Some(part) => match files::part(&source(day, name), &part.path.0) {
-                Err(error @ files::Error::NotInDay { .. }) => {
-                    return Err(Error::NotThere { problems: vec![error.to_string()] });
-                }
-                size => size?,
-            },
+        let part = parts.first().map(|part| part.path.0.as_slice());
+        let size = match (files::size(&source(day, name), part), part) {
+            (Ok(size), _) => size,
+            (Err(error @ files::Error::NotInDay { .. }), _) => {
+                return Err(Error::NotThere { problems: vec![error.to_string()] });
+            }
+            // What is wrong with the records is told where all damage is.
+            (Err(_), None) => {
+                let (names, bytes) = (tree.entries, tree.bytes);
+                files::Size { names, bytes, inodes: names, room: bytes }
+            }
+            (Err(error), Some(_)) => return Err(error.into()),
         };
-        needed += copy_bytes;
+        needed += size.room;
+        inodes += size.inodes;
         seen.plans.push(TreePlan {
             name: name.to_owned(),
             path: target.display().to_string(),
             part: parts.first().map(|path| String::from_utf8_lossy(&path.path.0).into_owned()),
-            create,
-            copy_bytes,
+            create: size.names,
+            copy_bytes: size.bytes,
             ..TreePlan::default()
         });
     }
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-    let free = fs::volume(there)?.free_bytes;
+    let fs::Volume { free_bytes: free, total_inodes, free_inodes, .. } = fs::volume(there)?;
     if needed > free {
         let (needed, free) = (bytesize::ByteSize(needed), bytesize::ByteSize(free));
         seen.problems.push(format!("{} has {free} free, and the trees need {needed}", there.display()));
+    }
+    if total_inodes > 0 && inodes > free_inodes {
+        let there = there.display();
+        seen.problems.push(format!("{there} has {free_inodes} inodes left, and the trees need {inodes}"));
     }
     seen.space.push(Space { place: directory.display().to_string(), needed, free: Some(free), old: 0 });
     Ok(seen)

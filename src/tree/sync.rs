@@ -80,7 +80,8 @@ where
         pool::run(site.crew(), work, &mut emit, |pool| {
             let previous = previous.map(|records| Cursor::new(records, &site.tree.name));
             let (batch, places) = (Batch::default(), places(site.jobs));
-            let mut bringer = Bringer { site, pool, previous, ahead, batch, places, place: None, path: Vec::new() };
+            let mut bringer =
+                Bringer { site, pool, previous, ahead, batch, places, place: None, path: Vec::new() };
             walk(site, start, &mut bringer)?;
             bringer.ahead.left().iter().try_for_each(|path| remove(site, path))?;
             bringer.flush()

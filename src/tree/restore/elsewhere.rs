@@ -3,8 +3,10 @@
 //! It is made beside its place and gets its name by one rename. Killed before that, its place is as empty as it was, and the next restore
 //! to it removes what is beside it. Where the place is a mount point, it is made in it; killed, it is not empty any more.
 
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::event::{Context, Phase};
@@ -35,14 +37,66 @@ pub struct Elsewhere {
     pub expected: Option<u64>,
 }
 
+/// A tree that is made, and has yet to get its name.
+#[must_use = "it is beside its place"]
+#[derive(Debug)]
+pub struct Ready {
+    target: PathBuf,
+    above: Dir,
+    /// None: it was made where it is to be.
+    aside: Option<Vec<u8>>,
+    durable: bool,
+    built: Built,
+}
+
+impl Ready {
+    /// Puts it there.
+    ///
+    /// # Errors
+    /// Something has come there meanwhile, or the place cannot be written.
+    pub fn place(self) -> Result<Built, Error> {
+        if let Some(aside) = &self.aside {
+            // Over nothing, or over an empty directory.
+            self.above.rename(aside, &self.above, name_of(&self.target))?;
+        }
+        if self.durable {
+            fs::sync_dir(fs::parent_of(&self.target))?;
+        }
+        Ok(self.built)
+    }
+}
+
 /// Puts a tree of a day where nothing is; every byte has been held against its digest when this returns.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn elsewhere(wish: &Elsewhere, context: &Context) -> Result<Built, Error> {
+    prepare(wish, context)?.place()
+}
+
+/// Removes what an earlier try left beside its place.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn sweep(target: &Path, jobs: usize, context: &Context) -> Result<(), Error> {
+    let left = fs::parent_of(target).join(OsString::from_vec(aside_of(target)));
+    if fs::exists(&left)? {
+        remove_tree(&left, jobs.max(1), &|_| !context.cancel.is_cancelled())?;
+    }
+    Ok(())
+}
+
+fn aside_of(target: &Path) -> Vec<u8> {
+    [PREFIX.as_bytes(), name_of(target)].concat()
+}
+
+/// Makes a tree of a day beside the place where nothing is; every byte has been held against its digest when this returns.
 ///
 /// # Errors
 /// Something is there, the day is damaged, the place cannot be written, or the job is cancelled. What was made is beside the place, and goes
 /// with the next try.
-pub fn elsewhere(wish: &Elsewhere, context: &Context) -> Result<Built, Error> {
-    let (parent, name) =
-        (fs::parent_of(&wish.target), wish.target.file_name().unwrap_or_default().as_bytes());
+pub fn prepare(wish: &Elsewhere, context: &Context) -> Result<Ready, Error> {
+    let (parent, name) = (fs::parent_of(&wish.target), name_of(&wish.target));
     fs::create_dir_durable(parent)?;
     let above = Dir::open(parent)?;
     let there = above.stat_if_exists(name)?;
@@ -50,35 +104,55 @@ pub fn elsewhere(wish: &Elsewhere, context: &Context) -> Result<Built, Error> {
         return Err(Error::NotEmpty { path: wish.target.clone() });
     }
     let is_mount = there.is_some_and(|stat| stat.mount_root);
-    let aside = [PREFIX.as_bytes(), name].concat();
-    let making = if is_mount { name } else { &aside };
-    if !is_mount {
-        let left = parent.join(std::ffi::OsStr::from_bytes(&aside));
-        if fs::exists(&left)? {
-            remove_tree(&left, wish.jobs.max(1), &|_| !context.cancel.is_cancelled())?;
-        }
+    let aside = (!is_mount).then(|| aside_of(&wish.target));
+    if aside.is_some() {
+        sweep(&wish.target, wish.jobs, context)?;
     }
+    let making = aside.as_deref().unwrap_or(name);
     let built = make(wish, &above, making, is_mount, context)?;
     if wish.durable {
         swap::sync_volume_of(&above.dir(making)?)?;
     }
-    if !is_mount {
-        // Over nothing, or over an empty directory.
-        above.rename(&aside, &above, name)?;
-    }
-    if wish.durable {
-        fs::sync_dir(parent)?;
-    }
-    Ok(built)
+    Ok(Ready { target: wish.target.clone(), above, aside, durable: wish.durable, built })
 }
 
-/// How many names a part of a tree of a day is, with the directories that lead there, and how many bytes its files have.
+fn name_of(path: &Path) -> &[u8] {
+    path.file_name().unwrap_or_default().as_bytes()
+}
+
+/// What a tree of a day takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Names, directories among them.
+    pub names: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Inodes: names of one file have one.
+    pub inodes: u64,
+    /// Bytes of the blocks that the files fill, where a block has [`BLOCK`] bytes.
+    pub room: u64,
+}
+
+/// What most file systems give a file at a time.
+const BLOCK: u64 = 4096;
+
+/// Of a tree, or of a part of it with the directories that lead there.
 ///
 /// # Errors
 /// The day has no such part, or its records cannot be read.
-pub fn part(source: &Source, path: &[u8]) -> Result<(u64, u64), Error> {
-    let mut records = Records::open(&source.records, &source.tree, Some(path))?;
-    records.try_fold((0, 0), |(names, bytes), record| Ok((names + 1, bytes + record?.size)))
+pub fn size(source: &Source, path: Option<&[u8]>) -> Result<Size, Error> {
+    let mut size = Size::default();
+    let mut groups = HashSet::new();
+    for record in Records::open(&source.records, &source.tree, path)? {
+        let record = record?;
+        size.names += 1;
+        size.bytes += record.size;
+        if record.link_group.is_none_or(|group| groups.insert(group)) {
+            size.inodes += 1;
+            size.room += record.size.div_ceil(BLOCK).saturating_mul(BLOCK);
+        }
+    }
+    Ok(size)
 }
 
 fn make(

@@ -38,7 +38,7 @@ use crate::manifest::RecordsError;
 use crate::tree;
 
 pub use compare::{Difference, Differences, compare};
-pub use elsewhere::{Elsewhere, elsewhere, part};
+pub use elsewhere::{Elsewhere, Ready, Size, elsewhere, prepare, size, sweep};
 pub use plan::{Checks, Plan, RootIs, Summary, Totals, Wish, look, plan};
 pub use state::State;
 
