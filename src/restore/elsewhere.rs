@@ -50,7 +50,7 @@ pub(super) async fn restore(
         trees = Some(Ready::make(request, &found, &day, directory, context).await?);
     }
     let placed = match (all_rows(request, &found, &day, job, context).await, trees) {
-        (Ok(()), Some(trees)) => trees.place().await?,
+        (Ok(()), Some(trees)) => trees.place(context).await?,
         (Ok(()), None) => Vec::new(),
         (Err(error), Some(trees)) => return Err(trees.discard(error, context).await),
         (Err(error), None) => return Err(error),

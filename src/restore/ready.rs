@@ -71,9 +71,13 @@ impl Ready {
     }
 
     /// Gives all of them their names.
-    pub(super) async fn place(self) -> Result<Vec<PathBuf>, Error> {
+    pub(super) async fn place(self, context: &Context) -> Result<Vec<PathBuf>, Error> {
+        let Self { trees, places } = self;
         let place = |(target, ready): (PathBuf, files::Ready)| ready.place().map(|_| target);
-        blocking(move || self.trees.into_iter().map(place).collect()).await
+        match blocking(move || trees.into_iter().map(place).collect()).await {
+            Ok(placed) => Ok(placed),
+            Err(error) => Err(places.after(error, context).await),
+        }
     }
 }
 
