@@ -54,6 +54,8 @@ const DESCRIPTORS: u64 = 8192;
 const STARTS: usize = 64;
 /// How long a release of an earlier life's hold may take before the service manager loses patience.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(600);
+/// How long a daemon waits for the lock of one that was killed.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The daemon cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -169,10 +171,10 @@ fn remember(state: &state::State) -> Result<(), Error> {
     Ok(())
 }
 
-/// The lock that dies with the process.
+/// The lock that dies with the process. One that was killed a moment ago may not be dead to the last yet.
 fn only_one(state_dir: &Path) -> Result<File, Error> {
     fs::create_dir_durable(state_dir)?;
-    fs::lock_file(&state_dir.join("daykeepd.lock"))?
+    fs::lock_file_within(&state_dir.join("daykeepd.lock"), LOCK_PATIENCE)?
         .ok_or_else(|| Error::Another { state_dir: state_dir.to_owned() })
 }
 

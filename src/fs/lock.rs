@@ -4,11 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::fs::{Error, OnPath as _};
+
+/// How long it is until [`lock_file_within`] looks again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Locks an open file against every other open of it; false when somebody else has it. Lasts until the file is closed.
 ///
@@ -62,6 +66,23 @@ pub fn lock_file(path: &Path) -> Result<Option<File>, Error> {
     }
 }
 
+/// Like [`lock_file`], but looks again for about so long. A process that was killed while it started another has locks until that one runs its
+/// own program: the child has its descriptors, and only `execve` closes them.
+///
+/// # Errors
+/// It cannot be opened or locked.
+pub fn lock_file_within(path: &Path, patience: Duration) -> Result<Option<File>, Error> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let locked = lock_file(path)?;
+        if locked.is_some() || waited >= patience {
+            return Ok(locked);
+        }
+        std::thread::sleep(AGAIN);
+        waited += AGAIN;
+    }
+}
+
 /// Like [`lock_file`], but waits. Only for what others hold for moments.
 ///
 /// # Errors
@@ -91,5 +112,27 @@ pub fn names(path: &Path, file: &File) -> Result<bool, Error> {
         Ok(named) => Ok((named.dev(), named.ino()) == (locked.dev(), locked.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).on("look at", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{lock_file, lock_file_within};
+
+    #[test]
+    fn a_lock_that_is_held_for_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = lock_file(&path).unwrap().expect("nobody has it");
+        assert!(lock_file(&path).unwrap().is_none());
+        assert!(lock_file_within(&path, Duration::from_millis(30)).unwrap().is_none(), "it is not let go");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| lock_file_within(&path, Duration::from_secs(60)).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+            assert!(waits.join().unwrap().is_some());
+        });
     }
 }

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use inode::Inode;
 pub use link::{give_to, hard_link, link_target, look_at, rename_new, set_mode, symlink_at_once};
-pub use lock::{lock, lock_file, names, try_lock, try_lock_shared, wait_for_lock};
+pub use lock::{lock, lock_file, lock_file_within, names, try_lock, try_lock_shared, wait_for_lock};
 pub use remove::{Going, remove_tree};
 pub use volume::{Abilities, Volume, may_write, sync_volume, try_abilities, volume};
 
