@@ -285,13 +285,19 @@ fn what_goes_elsewhere_is_counted_and_goes_into_nothing_that_is_in_use() {
     fs::write(place.path("tree/sub/deep/b"), "sixsix").unwrap();
     must(&place, &["run"]);
     let at = |name: &str| place.path(name).display().to_string();
+    for left in ["files", "another"] {
+        fs::create_dir_all(place.path(&format!("new/.daykeep-restore-{left}/left"))).unwrap();
+    }
     let plan = must(&place, &["restore", "latest", "--to", &at("new"), "--plan"]);
     has(&plan, &["changes    6 names created"]);
+    assert!(place.path("new/.daykeep-restore-files/left").exists(), "a plan removes nothing");
     let plan = must(&place, &["restore", "latest", "--to", &at("new"), "--path", "files:sub", "--plan"]);
     // The root, sub, and what is in it.
     has(&plan, &["only       sub", "changes    5 names created; 10 B to copy", "8.0 KiB needed"]);
     let told = must(&place, &["restore", "latest", "--to", &at("new"), "--path", "files:sub", "--yes"]);
     has(&told, &[&format!("  in {}", at("new/files"))]);
+    assert!(place.path("new/.daykeep-restore-another/left").exists(), "it is not its own");
+    assert!(!place.path("new/.daykeep-restore-files").exists(), "it is");
     let found = Command::new("find").arg(at("new/files")).output().unwrap();
     assert_eq!(String::from_utf8(found.stdout).unwrap().lines().count(), 5, "as the plan said");
 

@@ -10,7 +10,7 @@ use crate::event::{Context, Phase};
 use crate::restore::abroad::{self, Abroad};
 use crate::restore::damage;
 use crate::restore::look::{self, Found};
-use crate::restore::ready::{Places, Ready};
+use crate::restore::ready::Ready;
 use crate::restore::steps::{Job, uncancelled};
 use crate::restore::{Consent, Error, Outcome, Request, Restored, Target, outcome, tables};
 use crate::vault::Day;
@@ -27,13 +27,8 @@ pub(super) async fn restore(
     let _pin = day.pin()?;
 
     job.may_stop_before(Phase::Preflight)?;
-    if let Target::Elsewhere { server, trees } = &request.target {
-        if let Some(server) = server {
-            abroad::sweep(&request.state_dir, &request.repository.name, server, context).await?;
-        }
-        if let Some(directory) = trees {
-            Places::of(request, &day, directory).sweep(context).await?;
-        }
+    if let Target::Elsewhere { server: Some(server), .. } = &request.target {
+        abroad::sweep(&request.state_dir, &request.repository.name, server, context).await?;
     }
     let found = look::around(request, &day, None, job.id(), context).await?;
     if !outcome::agreed(consent.ask(found.possible()?), context).await? {

@@ -201,7 +201,7 @@ pub(super) fn look_elsewhere(
             }
             (Err(error), Some(_)) => return Err(error.into()),
         };
-        needed += size.room;
+        needed = size.room.saturating_add(needed);
         inodes += size.inodes;
         seen.plans.push(TreePlan {
             name: name.to_owned(),

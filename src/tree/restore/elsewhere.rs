@@ -146,10 +146,11 @@ pub fn size(source: &Source, path: Option<&[u8]>) -> Result<Size, Error> {
     for record in Records::open(&source.records, &source.tree, path)? {
         let record = record?;
         size.names += 1;
-        size.bytes += record.size;
+        size.bytes = size.bytes.saturating_add(record.size);
         if record.link_group.is_none_or(|group| groups.insert(group)) {
             size.inodes += 1;
-            size.room += record.size.div_ceil(BLOCK).saturating_mul(BLOCK);
+            let room = record.size.div_ceil(BLOCK).saturating_mul(BLOCK);
+            size.room = size.room.saturating_add(room);
         }
     }
     Ok(size)
